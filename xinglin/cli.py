@@ -1,0 +1,130 @@
+"""The command line: ``xinglin VERB recipe.yaml [key=value …]``; every command imports its stage when it runs.
+
+Exit 0: all that was asked for is done. 2: something the user can mend, in one line. 130: interrupted; run again to go on.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from xinglin import __version__
+
+if TYPE_CHECKING:
+    from xinglin.config import Recipe
+
+STAGES = {
+    "clean": "xinglin.data.clean",
+    "rewrite": "xinglin.data.rewrite",
+    "split": "xinglin.data.split",
+    "train": "xinglin.train",
+    "evaluate": "xinglin.evaluate.compare",
+    "export": "xinglin.export",
+}
+RUN = ("clean", "rewrite", "split", "train", "evaluate")
+HELP = {
+    "clean": "read corpora of any shape, normalise, filter, mask personal data, remove duplicates",
+    "rewrite": "put answers into the three sections through a language model",
+    "split": "divide the rows into train, validation and test, no group across two of them",
+    "train": "tune an adapter on the training rows",
+    "evaluate": "answer the same questions with base and tuned, compare them with statistics",
+    "export": "write the merged model, GGUF and model card",
+}
+
+
+def execute(name: str, recipe: "Recipe") -> dict[str, Any]:
+    """Run one stage unless its result is up to date; returns the facts it reports."""
+    from xinglin import records
+
+    stage = importlib.import_module(STAGES[name])
+    folder = recipe.folder / stage.FOLDER
+    expected = records.manifest(stage.inputs(recipe), stage_settings(stage, recipe))
+    if records.finished(folder, expected):
+        facts: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["facts"]
+        say(f"{name}: up to date, skipped ({folder})")
+        return facts
+    (folder / "manifest.json").unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    outputs, facts = stage.run(recipe, folder)
+    facts["seconds"] = round(time.monotonic() - started, 1)
+    records.finish(folder, expected, outputs, facts)
+    say(f"{name}: {summary(facts)} -> {folder}")
+    return facts
+
+
+def stage_settings(stage: ModuleType, recipe: "Recipe") -> dict[str, Any]:
+    """The part of the recipe that decides the stage's result: the top-level keys it names in SETTINGS."""
+    values = recipe.model_dump(mode="json")
+    return {key: values[key] for key in stage.SETTINGS}
+
+
+def summary(facts: dict[str, Any]) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if isinstance(value, int | float | str))
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def command_stage(options: argparse.Namespace) -> int:
+    from xinglin import config
+
+    execute(options.verb, config.load(options.recipe, options.overrides))
+    return 0
+
+
+def command_run(options: argparse.Namespace) -> int:
+    from xinglin import config
+
+    recipe = config.load(options.recipe, options.overrides)
+    for name in RUN:
+        execute(name, recipe)
+    print(recipe.folder)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    main_parser = argparse.ArgumentParser(prog="xinglin", description="Tune a Qwen chat model into a Chinese medical assistant.")
+    main_parser.add_argument("--version", action="version", version=f"xinglin {__version__}")
+    verbs = main_parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, text in HELP.items():
+        add_verb(verbs, name, text, command_stage)
+    add_verb(verbs, "run", "clean, rewrite, split, train and evaluate, skipping what is up to date", command_run)
+    return main_parser
+
+
+def add_verb(verbs: Any, name: str, text: str, command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    verb.add_argument("recipe", type=Path, help="the recipe, a YAML file")
+    verb.add_argument("overrides", nargs="*", metavar="key=value", help="keys of the recipe to set for this run")
+    verb.set_defaults(command=command)
+    return verb
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from here")
+        return 130
+    except (ValueError, OSError) as error:
+        say(f"xinglin: {one_line(error)}")
+        return 2
+
+
+def one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

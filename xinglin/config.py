@@ -1,0 +1,201 @@
+"""The recipe: one YAML file holds a whole run, each stage is a section, ``key.sub=value`` overrides.
+
+In: a path and the overrides of the command line. Out: a frozen ``Recipe``; every key is checked here, before any work.
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+DEMO = Path(__file__).parent / "demo"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Clean(Section):
+    columns: dict[str, str] = {}
+    """Names of the columns of a table: {question: …, answer: …, department: …}; common names are found without it."""
+    min_chars: int = Field(default=10, ge=1)
+    """Shortest answer kept, in characters."""
+    max_chars: int = Field(default=4000, ge=1)
+    """Longest answer kept, in characters."""
+
+
+class Rewrite(Section):
+    base_url: str = ""
+    """OpenAI-compatible endpoint, such as https://api.deepseek.com/v1 or http://localhost:7860/v1; empty: none."""
+    model: str = ""
+    """Model name the endpoint knows."""
+    required: bool = True
+    """Whether every row must end in three sections; false lets the others through as they are, marked in their meta."""
+
+
+class Split(Section):
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the rows held out for the validation loss."""
+    test: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the rows held out until evaluation; 0: evaluation uses the validation rows."""
+
+
+class Train(Section):
+    quantization: Literal["none", "nf4", "int8"] = "none"
+    """How the frozen base is held: as it is, 4-bit NF4 or 8-bit (bitsandbytes)."""
+    rank: int = Field(default=16, ge=1)
+    """Rank r of the LoRA matrices, on all linear layers."""
+    alpha: int = Field(default=32, ge=1)
+    """LoRA scaling: the update is multiplied by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout on the adapter's input."""
+    epochs: int = Field(default=3, ge=1)
+    """Passes over the training rows."""
+    learning_rate: float = Field(default=2e-4, gt=0)
+    """Peak learning rate; cosine decay after the warm-up."""
+    warmup: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises linearly."""
+    batch_size: int = Field(default=8, ge=1)
+    """Rows per optimizer step, over all devices."""
+    micro_batch_size: int = Field(default=4, ge=1)
+    """Rows per forward pass; divides batch_size."""
+    max_length: int = Field(default=2048, ge=16)
+    """Longest row in tokens; a longer one is dropped and counted, never cut."""
+    evaluations: int = Field(default=5, ge=1)
+    """How often the validation loss is measured (and a checkpoint written), spread evenly over the run."""
+    patience: int = Field(default=3, ge=0)
+    """Stop after this many evaluations without a better validation loss; 0: never. The best adapter is kept either way."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    report_to: Literal["none", "swanlab", "tensorboard", "trackio", "wandb"] = "none"
+    """Tracker beside log.jsonl."""
+
+
+class Evaluate(Section):
+    questions: int = Field(default=200, ge=1)
+    """Most questions answered by base and tuned; a fixed sample under the seed where there are more."""
+    max_new_tokens: int = Field(default=1024, ge=1)
+    """Longest answer in tokens; reaching it counts as not stopped."""
+    batch_size: int = Field(default=16, ge=1)
+    """Questions answered at once; halves itself when memory runs out."""
+
+
+class Serve(Section):
+    host: str = "127.0.0.1"
+    """Address to bind; any other than this machine's own needs a key in XINGLIN_API_KEY."""
+    port: int = Field(default=7860, ge=0, le=65535)
+    """Port of the page and the API."""
+    quantization: Literal["none", "nf4", "int8"] = "none"
+    """How chat and serving hold the base."""
+
+
+class Export(Section):
+    formats: tuple[Literal["merged", "gguf"], ...] = ("merged",)
+    """What to write beside the adapter."""
+
+
+class Recipe(Section):
+    name: str = Field(default="run", pattern=r"^[\w.-]+$")
+    """Folder of the run below `runs`."""
+    model: str
+    """Base model: a folder, a hub name such as Qwen/Qwen2.5-7B-Instruct, or `demo` for the built-in one."""
+    revision: str = "main"
+    """Branch, tag or commit of the base model on the hub."""
+    hub: Literal["hf", "modelscope"] = "hf"
+    """Where hub names are looked up; HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN and MODELSCOPE_CACHE are honoured."""
+    data: tuple[str, ...] = ()
+    """Corpus files; `demo` for the built-in sample."""
+    runs: Path = Path("runs")
+    """Folder that holds all runs."""
+    seed: int = 42
+    """Seed of the split, the batches, the adapter and the samples."""
+    clean: Clean = Clean()
+    rewrite: Rewrite = Rewrite()
+    split: Split = Split()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    serve: Serve = Serve()
+    export: Export = Export()
+
+    @property
+    def folder(self) -> Path:
+        return self.runs / self.name
+
+    @property
+    def base(self) -> str:
+        return str(DEMO / "base") if self.model == "demo" else self.model
+
+    @property
+    def files(self) -> list[Path]:
+        return [DEMO / "sample.jsonl" if name == "demo" else Path(name) for name in self.data]
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe. Raises ``ValueError`` with one line that names the key, its value and the fix."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"recipe {path}: {error.strerror}; the recipes that come with Xinglin are in recipes/") from None
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"recipe {path}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"recipe {path}: holds a {type(values).__name__}, not keys and values")
+    for override in overrides:
+        _override(values, override)
+    return build(values, str(path))
+
+
+def build(values: dict[str, Any], origin: str = "recipe") -> Recipe:
+    """Check the values of a recipe; ``origin`` is named in errors."""
+    try:
+        recipe = Recipe(**values)
+    except ValidationError as error:
+        raise ValueError(f"{origin}: {_explain(error)}") from None
+    if recipe.train.batch_size % recipe.train.micro_batch_size:
+        sizes = f"{recipe.train.batch_size} is not a multiple of train.micro_batch_size={recipe.train.micro_batch_size}"
+        raise ValueError(f"{origin}: train.batch_size={sizes}")
+    return recipe
+
+
+def keys(section: type[Section] = Recipe, prefix: str = "") -> dict[str, str]:
+    """Every key of a recipe, dotted, with its doc."""
+    found: dict[str, str] = {}
+    for name, info in section.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
+            found |= keys(info.annotation, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = info.description or ""
+    return found
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ValueError(f"argument {override!r}: overrides are written key=value, such as train.epochs=1")
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ValueError(f"argument {override!r}: {section} is not a section")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        values[last] = text
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem in one line, with the nearest key for an unknown one."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, keys(), 1, 0.4) or difflib.get_close_matches(key.split(".")[-1], [k.split(".")[-1] for k in keys()], 1)
+        hint = f"; did you mean {near[0]}?" if near else "; docs/recipe.md lists the keys"
+        return f"unknown key {key}{hint}"
+    if first["type"] == "missing":
+        return f"key {key} is missing"
+    return f"{key}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -1,0 +1,1 @@
+"""The data stages: clean, rewrite, split."""

@@ -1,0 +1,1 @@
+"""The sample data and the tiny built-in base model."""

@@ -1,0 +1,1 @@
+"""Safety of text: personal data, red flags, faithfulness, lint."""

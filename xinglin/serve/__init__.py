@@ -1,0 +1,1 @@
+"""The page, the OpenAI-compatible API and the terminal chat."""
