@@ -1,0 +1,68 @@
+"""Where a model comes from: a folder, the Hugging Face hub (or a mirror of it), or ModelScope.
+
+In: a path or a name such as ``Qwen/Qwen2.5-7B-Instruct``. Out: a local folder with config, tokenizer and safetensors.
+"""
+
+import os
+import re
+from pathlib import Path
+
+FILES = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "vocab.txt"]
+LAYOUT = "config.json, tokenizer.json, tokenizer_config.json, *.safetensors"
+
+
+def find_model(model: str, revision: str = "main", source: str = "hf") -> Path:
+    """The folder of a model, downloaded if need be. Raises ``ValueError`` in one line with what to do."""
+    folder = Path(model)
+    if not folder.is_dir():
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", model) or model.startswith((".", "/")):
+            raise ValueError(f"model {model}: no such folder, and not a hub name such as Qwen/Qwen2.5-7B-Instruct")
+        folder = Path(_from_modelscope(model, revision) if source == "modelscope" else _from_hugging_face(model, revision))
+    _check(folder)
+    return folder
+
+
+def _check(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"model {folder}: no config.json; a model folder holds {LAYOUT}")
+    if not any(folder.glob("*.safetensors")):
+        other = " (only safetensors are read; .bin files can run code)" if any(folder.glob("*.bin")) else ""
+        raise ValueError(f"model {folder}: no weights{other}; a model folder holds {LAYOUT}")
+
+
+def _from_hugging_face(model: str, revision: str) -> str:
+    import httpx
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        return snapshot_download(model, revision=revision, allow_patterns=FILES)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == 28:
+            raise
+        raise ValueError(f"model {model}: {_reason(error)}. {_advice(model)}") from None
+
+
+def _reason(error: Exception) -> str:
+    reason = str(error).strip().split("\n")[0].rstrip(".")
+    return f"the hub did not give it ({type(error).__name__}: {reason[:160]})"
+
+
+def _advice(model: str) -> str:
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    return (
+        f"Asked: {endpoint}. Set HF_ENDPOINT to a mirror (such as https://hf-mirror.com), or hub=modelscope, "
+        f"or copy the files ({LAYOUT}) into a folder and give model=FOLDER"
+    )
+
+
+def _from_modelscope(model: str, revision: str) -> str:
+    try:
+        from modelscope import snapshot_download
+    except ImportError:
+        raise ValueError("hub=modelscope needs the package modelscope: pip install modelscope") from None
+    branch = "master" if revision == "main" else revision
+    try:
+        return str(snapshot_download(model, revision=branch, allow_patterns=FILES))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"model {model}: {_reason(error)}. ModelScope was asked; copy the files ({LAYOUT}) by hand, or hub=hf") from None
