@@ -1,0 +1,239 @@
+"""One chat client for any OpenAI-compatible endpoint; the rewriter and the judge use it.
+
+In: an ``Endpoint`` and messages. Out: a ``Reply``, also for everything that goes wrong; the caller decides by ``verdict``::
+
+    Reply(verdict="ok", text="一、病情分析…", finish="stop", usage=Usage(prompt=612, cached=512, completion=498), seconds=14.2)
+    Reply(verdict="retry", reason="429 rate limit", retry_after=7.0, seconds=0.1)
+    Reply(verdict="stop", reason="https://api.example.com/v1 answers 402: the balance is used up")
+
+TLS is always verified. The key comes from ``XINGLIN_LLM_KEY`` or a file and is cut out of everything an endpoint sends back.
+"""
+
+import asyncio
+import email.utils
+import ipaddress
+import json
+import os
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+
+from xinglin.schema import Message
+
+KEY = "XINGLIN_LLM_KEY"
+STOP = {
+    401: "the key is wrong or missing: set XINGLIN_LLM_KEY or the key file",
+    402: "the balance is used up: top it up, then run the same command again",
+    403: "the key may not use this model or this service",
+    404: "no such model or path: check the URL (it usually ends in /v1) and the model name",
+}
+RETRIED = {408, 409, 425, 429}
+QUOTA = ("insufficient_quota", "insufficient balance", "arrearage", "欠费")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where to ask. ``timeout`` is seconds for one whole answer; ``ca_file`` adds certificate authorities to trust."""
+
+    base_url: str
+    model: str
+    key: str = field(default="", repr=False)
+    ca_file: str = ""
+    timeout: float = 300.0
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens as the endpoint counts them; ``cached`` are those of ``prompt`` it had seen before."""
+
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came of one request.
+
+    ``verdict``: "ok"; "retry" (may go better later); "reject" (this request is at fault); "stop" (no request can succeed).
+    ``lost``: the request left, the answer did not arrive whole: the endpoint may have counted it.
+    ``unreached``: nothing was sent.
+    """
+
+    verdict: Literal["ok", "retry", "reject", "stop"]
+    text: str = ""
+    reason: str = ""
+    finish: str = ""
+    usage: Usage | None = None
+    retry_after: float = 0.0
+    seconds: float = 0.0
+    busy: bool = False
+    lost: bool = False
+    unreached: bool = False
+
+
+def endpoint(base_url: str, model: str, key_file: str = "", ca_file: str = "", timeout: float = 300.0) -> Endpoint:
+    """Check the settings. Raises ``ValueError`` in one line for an unusable URL, model, key or certificate file."""
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"base_url={base_url!r} is not a URL ({error}); write it like https://api.deepseek.com/v1") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ValueError(f"base_url={base_url!r} is not a URL; write it like https://api.deepseek.com/v1")
+    if url.userinfo or url.query:
+        raise ValueError(
+            f"base_url of host {url.host} carries a name, password or query; the key belongs into {KEY} or a key file"
+        )
+    if not model:
+        raise ValueError(f"model is empty; name the model that {base_url} should use")
+    if ca_file and not Path(ca_file).is_file():
+        raise ValueError(f"ca_file={ca_file}: no such file; name the PEM file of the authority that signed the certificate")
+    secret = read_key(key_file)
+    if secret and url.scheme == "http" and not _is_near(url.host):
+        raise ValueError(f"base_url={base_url}: the key would cross the network in clear text; use https://")
+    return Endpoint(base_url.rstrip("/"), model, secret, ca_file, timeout)
+
+
+def read_key(key_file: str = "") -> str:
+    """The key from a file, else from the environment; "" where there is none (local servers need none)."""
+    if not key_file:
+        return os.environ.get(KEY, "").strip()
+    try:
+        return Path(key_file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"key_file={key_file}: cannot be read ({type(error).__name__}); it holds the key and nothing else"
+        ) from None
+
+
+def _is_near(host: str) -> bool:
+    """This machine or a private network, where plain http is common (vLLM, Ollama)."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".lan", ".internal"))
+
+
+def tls(endpoint: Endpoint) -> ssl.SSLContext:
+    """Verification with the usual authorities (``SSL_CERT_FILE`` is honoured) and those of ``ca_file``."""
+    context = httpx.create_ssl_context()
+    if endpoint.ca_file:
+        try:
+            context.load_verify_locations(endpoint.ca_file)
+        except ssl.SSLError as error:
+            raise ValueError(f"ca_file={endpoint.ca_file}: not a PEM certificate ({error.reason})") from None
+    return context
+
+
+def client(endpoint: Endpoint, context: ssl.SSLContext, connections: int = 1) -> httpx.AsyncClient:
+    """A client for at most ``connections`` requests at once; searching its pool takes time that grows with them."""
+    headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=60)
+    return httpx.AsyncClient(headers=headers, verify=context, limits=limits, timeout=endpoint.timeout)
+
+
+async def chat(
+    http: httpx.AsyncClient, endpoint: Endpoint, messages: Sequence[Message], max_tokens: int, temperature: float = 0.0
+) -> Reply:
+    """Ask once; never raises for what the endpoint or the network does."""
+    body = {
+        "model": endpoint.model,
+        "messages": list(messages),
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "stream": False,
+    }
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(endpoint.timeout):
+            response = await http.post(f"{endpoint.base_url}/chat/completions", json=body)
+        reply = _read(response, endpoint)
+    except (TimeoutError, httpx.TimeoutException) as error:
+        unreached = isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)
+        reply = Reply("retry", reason="time-out", lost=not unreached, unreached=unreached)
+    except httpx.ConnectError as error:
+        reply = _not_connected(error, endpoint)
+    except (httpx.TransportError, httpx.DecodingError) as error:
+        reply = Reply("retry", reason=f"connection broken ({type(error).__name__})", lost=True)
+    return replace(reply, seconds=time.monotonic() - started)
+
+
+def _not_connected(error: httpx.ConnectError, endpoint: Endpoint) -> Reply:
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        why = text.partition("verify failed:")[2].partition("(_ssl")[0].strip() or "not trusted"
+        advice = "name the PEM file of its authority in ca_file; there is no setting that skips the check"
+        return Reply("stop", reason=f"{endpoint.base_url}: certificate refused ({why}): {advice}")
+    return Reply("retry", reason=f"cannot connect to {endpoint.base_url} ({text or 'no answer'})", unreached=True)
+
+
+def _read(response: httpx.Response, endpoint: Endpoint) -> Reply:
+    status = response.status_code
+    if status == 200:
+        return _read_answer(response)
+    said = f"{endpoint.base_url} answers {status}"
+    detail = _scrub(_message(response), endpoint)
+    if status == 429 and any(word in detail.lower() for word in QUOTA):
+        return Reply("stop", reason=f"{said}: {STOP[402]} ({detail})")
+    if status in STOP:
+        return Reply("stop", reason=f"{said} for model {endpoint.model!r}: {STOP[status]} ({detail})")
+    if status in RETRIED or status >= 500:
+        return Reply("retry", reason=f"HTTP {status}", retry_after=_retry_after(response), busy=status in {429, 503})
+    if 300 <= status < 400:
+        return Reply("stop", reason=f"{said} and points to {response.headers.get('location', 'nowhere')!r}: set base_url to that")
+    return Reply("reject", reason=f"HTTP {status}: {detail}")
+
+
+def _read_answer(response: httpx.Response) -> Reply:
+    try:
+        data = json.loads(response.content)
+        choice = data["choices"][0]
+        text = choice["message"]["content"] or ""
+    except (ValueError, KeyError, IndexError, TypeError):
+        return Reply("retry", reason="status 200 without an answer in it")
+    usage, finish = _usage(data.get("usage") or {}), str(choice.get("finish_reason") or "")
+    if finish == "content_filter":
+        return Reply("retry", reason="content filtered", finish=finish, usage=usage)
+    if not isinstance(text, str) or not text.strip():
+        return Reply("retry", reason="empty answer", finish=finish, usage=usage)
+    return Reply("ok", text=text, finish=finish, usage=usage)
+
+
+def _usage(data: Mapping[str, Any]) -> Usage:
+    """Cached tokens stand under another name with DeepSeek than with OpenAI, DashScope and vLLM."""
+    details = data.get("prompt_tokens_details") or {}
+    cached = data.get("prompt_cache_hit_tokens") or details.get("cached_tokens") or 0
+    return Usage(int(data.get("prompt_tokens") or 0), int(cached), int(data.get("completion_tokens") or 0))
+
+
+def _message(response: httpx.Response) -> str:
+    """The endpoint's own words on an error, in one short line."""
+    try:
+        data = json.loads(response.content)
+        error = data.get("error") or data
+        text = f"{error.get('code') or ''} {error.get('message') or ''}" if isinstance(error, dict) else str(error)
+    except (ValueError, AttributeError):
+        text = response.text
+    return " ".join(text.split())[:200] or "no message"
+
+
+def _scrub(text: str, endpoint: Endpoint) -> str:
+    return text.replace(endpoint.key, "***") if endpoint.key else text
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds to wait, from a number or a date; 0 where the endpoint names none."""
+    value = response.headers.get("retry-after", "")
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return 0.0
