@@ -1,0 +1,115 @@
+"""Filters: what makes a row unfit for training, each rule with a name.
+
+In: a Polars frame with normalised ``question`` and ``answer``. Out: a column with the name of the first rule that hits, or null::
+
+    "您好，加我微信 abc_2020 细说。"   ->   "contact_soliciting"
+"""
+
+import re
+
+import polars as pl
+
+from xinglin.schema import TITLES
+
+NAMES = {
+    "unreadable": "无法读取",
+    "no_question": "没有问题",
+    "no_answer": "没有回答",
+    "empty_answer": "回答为空",
+    "mojibake": "乱码",
+    "no_chinese": "没有中文",
+    "greeting_only": "只有客套话",
+    "non_answer": "答非所问（见上、同上、点此咨询）",
+    "too_short": "太短",
+    "too_long": "太长",
+    "question_equals_answer": "回答照抄问题",
+    "repetition": "重复刷屏",
+    "contact_soliciting": "索要或留下联系方式",
+    "advertisement": "广告",
+    "cut_off": "回答中断",
+    "benchmark": "与评测题重合",
+    "exact_duplicate": "完全重复",
+    "near_duplicate": "近似重复",
+}
+
+# UTF-8 read as GBK shows these ideographs, which no simplified text uses; GBK read as Latin-1 shows runs of À-ÿ.
+_MOJIBAKE = r"\x{FFFD}|锟斤拷|烫烫烫|[\x{E000}-\x{F8FF}]{2}|[À-ÿ][À-ÿ¡-¿]{3}|(?:[锛銆鐨鍙鏄鍚鍦鍐鐥鎴鍒鎮杩鑳闂紝].{0,12}){3}"
+_GREETING = (
+    r"[您你]好[呀啊吗]?|亲|在的[哦呢]?|(?:很)?高兴(?:能)?为[您你](?:解答|服务)|感谢[您你](?:对我)?的?(?:信任|咨询|提问)|"
+    r"[您你]的问题我已经?看到了?|(?:希望|期望)(?:我|以上)的?(?:回答|解释|建议|解答)?(?:能)?对[您你]有所?帮助|"
+    r"祝[您你]?(?:早日|身体|生活|工作|全家|家人|开心|天天)[^。！!，,]{0,10}|(?:早日康复|身体健康|生活愉快)|谢谢[您你]?(?:的咨询|的信任)?|"
+    r"这里是[^。，]{0,15}(?:为[您你]服务|医生)|请问有什么(?:可以)?帮[到助]?[您你]?的?"
+)
+_NON_ANSWER = (
+    r"(?:答案|回答|回复)?(?:见|同|如)(?:上|楼上|前)(?:面)?(?:的?(?:回答|回复|所述))?[，。,.！!]?(?:$|不再|看|即可|谢谢)|(?:参考|看|问|同意?)楼上|楼上(?:说|正解|回答)|"
+    r"点(?:此|击(?:这里|此处|链接|进入|头像|下方))[^。]{0,10}(?:咨询|查看|提问|预约|问诊)|自己(?:去)?(?:百度|搜|查)|百度一下|看我(?:前面|之前|上面)的|"
+    r"(?:不太?|我也不)(?:清楚|知道|懂)[，,。！!]?(?:帮顶|等|路过|$|建议问)|帮顶|帮你顶|路过|占楼|同问|求解答"
+)
+_CONTACT_NUMBER = r"(?:1[3-9]\d[ -]?\d{4}[ -]?\d{4}|0\d{2,3}[ -]?\d{7,8}|[48]00[ -]?\d{3,4}[ -]?\d{3,4}|\b[2-9]\d{6,7}\b)"
+_CONTACT = (
+    r"(?i)(?:加|扣|添加|联系|咨询|关注|搜)(?:我|一下|个|下)?(?:的)?(?:医生)?(?:个人)?(?:微信|薇信|威信|v信|vx|wx|qq|扣扣|企鹅|公众号|[vV][:： ])|"
+    r"(?:微信|薇信|威信|v信|vx|wx|qq|扣扣|同号)(?:群|号|号码)?\s?(?:是|为|:|：)?\s?[a-z0-9_-]{5,}|群号\s?[:：]?\s?\d{6,}|私信我|私聊我|"
+    r"(?:扫|识别)[^。，]{0,8}二维码|(?:发|传)(?:到|给|至)?我(?:的)?邮箱|留下?(?:您|你)?的?(?:姓名|电话|手机|联系方式|微信|qq)|"
+    rf"(?:拨打|致电|来电|电话|热线|打|联系|手机|咨询)[^。]{{0,12}}{_CONTACT_NUMBER}|[a-z0-9._-]+@[a-z0-9-]+\.[a-z]{{2,}}"
+)
+_ADVERTISEMENT = (
+    r"祖传(?:秘|验|老)?方|宫廷秘方|无效(?:包)?退款|(?:全额|不好|包)退款|货到付款|先到先得|名额有限|机会难得|错过再等|特惠价|特价|立减|领券|优惠券|优惠卡|优惠活动|"
+    r"厂家直销|零元加盟|(?:诚)?招(?:各地区?)?代理|一件代发|旗舰店|月入过万|老客带新客|买[一二三四五六七八九十\d]送[一二三四五六七八九十\d]|包治百病|签约治疗|治愈率(?:高达|达到?)"
+)
+_PROMOTION = (
+    r"我院|本院|我们医院|(?:专科|男科|妇科|皮肤|口腔|不孕|白癜风|癫痫|骨科)医院|专科门诊部|口腔！|欢迎(?:预约|来院|前来|您)|预约来院|名医团队|专家团队|专家坐诊|亲自坐诊|"
+    r"免费(?:检查|会诊|咨询|领取|挂号)|检查费全免|(?:德国|美国|日本|国际)(?:进口|先进|领先)|唯一一家|活动价|[一二三四五六七八九十百千\d]+元[一/每]?[颗盒疗]?(?:起|盒|三盒)?|"
+    r"周年庆|国庆期间|最后[一二三四五\d]天|直降|随治随走|专利配方|吸收率[^。]{0,8}倍|[一二三四五六七八九十\d]+个疗程|彻底根治|能根治|不复发|纯天然|无副作用|第[一二三四五六七八九十\d]+代|"
+    r"推荐使用|下单|连锁门店"
+)
+_FINISHED = r"[。！？!?…~～；;.）)\]】”’」』》>:\d%℃A-Za-z^]\s*$"
+_CLOSING = r"(?:祝|愿|谢谢|感谢|希望|康复|健康|愉快|好运|平安|顺利|幸福|参考|帮助|[您你]好|吧|哦|的|了|啊|呢|即可|就医|就诊|治疗|检查|观察|[您你])[^，。]{0,3}$"
+_HANGING = r"(?:[，、,：:（(“‘【《\-—和与或及且而但则为对把被让在从向由因若如]|但是|因为|所以|如果|还是|以及|或者|并且|而且|例如|比如|马上|立即|大概需|大约|的话则|的话|一般用|首选|应该|需要|可以|建议)\s*$"
+
+
+def reasons(min_chars: int, max_chars: int) -> pl.Expr:
+    """The name of the first rule that hits a row of ``question`` and ``answer``, or null."""
+    question, answer = pl.col("question"), pl.col("answer")
+    length = answer.str.len_chars()
+    rules = {
+        "no_question": ~question.str.contains(r"\w"),
+        "empty_answer": ~answer.str.contains(r"\w"),
+        "mojibake": answer.str.contains(_MOJIBAKE) | question.str.contains(_MOJIBAKE),
+        "no_chinese": ~answer.str.contains(r"\p{Han}") | ~question.str.contains(r"\p{Han}"),
+        "greeting_only": (length < 80) & (answer.str.replace_all(_GREETING, "").str.count_matches(r"\w") < 4),
+        "non_answer": (length < 40) & answer.str.contains(_NON_ANSWER),
+        "too_short": length < min_chars,
+        "too_long": length > max_chars,
+        "question_equals_answer": question == answer,
+        "repetition": (length >= 20) & answer.map_batches(_repetitive, return_dtype=pl.Boolean),
+        "contact_soliciting": answer.str.contains(_CONTACT),
+        "advertisement": answer.str.contains(_ADVERTISEMENT) | (answer.str.count_matches(_PROMOTION) >= 3),
+        "cut_off": _cut_off(answer),
+    }
+    return pl.coalesce(*(pl.when(hit).then(pl.lit(name)) for name, hit in rules.items()), pl.lit(None, pl.String))
+
+
+def _cut_off(answer: pl.Expr) -> pl.Expr:
+    """A last sentence that breaks off: it hangs on a conjunction or comma, or alone lacks the full stop the others have."""
+    end = answer.str.slice(-12)
+    open_ended = ~end.str.contains(_FINISHED) & ~end.str.contains(_CLOSING) & (answer.str.count_matches("[。！？]") >= 2)
+    return end.str.contains(_HANGING) | open_ended
+
+
+_LOOP = re.compile(r"(.{4,80}?)\1{3,}|(.)\2{15,}", re.DOTALL)
+
+
+def _repetitive(answers: pl.Series) -> pl.Series:
+    return pl.Series(answers.name, [text is not None and repetitive(text) for text in answers], dtype=pl.Boolean)
+
+
+def repetitive(text: str) -> bool:
+    """Whether a phrase of 4 to 80 characters stands four times in a row and fills a third of the text."""
+    if len(set(text)) * 2 > len(text):
+        return False
+    return any(match.end() - match.start() > len(text) / 3 for match in _LOOP.finditer(text))
+
+
+def sections_named(text: str) -> int:
+    """How many of the three section titles a text names."""
+    return sum(title in text for title in TITLES)
