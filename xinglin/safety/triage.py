@@ -1,0 +1,214 @@
+"""Red flags in what the user wrote, found before any model runs: fixed rules in, at most one fixed Chinese text out.
+
+In: the user's turns, oldest first, as typed (long, unpunctuated, with typos, traditional characters, emoji inside words).
+Out: the alert of the highest level found in any turn, or ``None``::
+
+    triage(["我爸胸口压着疼半个多小时了，一身冷汗，应该没事吧"])
+    -> Alert(level="A", rule="heart-attack", message="可能是心肌梗死等急症。请立即拨打120……")
+
+The rules are data (``triage.json``). A rule fires when all patterns of one of its lists match close together and every one
+of those matches is live: not negated, not past, not taught, not supposed, not told from a film. Words that play a
+symptom down are not looked at at all, so they cannot lower a level.
+"""
+
+import functools
+import json
+import re
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+LEVELS = "CBA"  # rising: today's doctor, emergency department now, call 120 now
+MATCHES_LOOKED_AT = 12  # per pattern; repeating one word a thousand times must not cost time
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Level "A" call 120 now, "B" emergency department now, "C" see a doctor today; the rule's id; the fixed text."""
+
+    level: str
+    rule: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``when``: lists of patterns, each list one way to fire. ``within``: characters the matches may lie apart.
+
+    ``despite``: scopes that do not silence this rule, of negated, past, supposed, taught, told.
+    """
+
+    id: str
+    group: str
+    level: str
+    message: str
+    when: tuple[tuple[re.Pattern[str], ...], ...]
+    within: int
+    despite: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Everything ``triage.json`` holds, compiled."""
+
+    rules: tuple[Rule, ...]
+    scopes: dict[str, re.Pattern[str]]
+    simplified: dict[int, str]
+    typos: dict[str, str]
+    typo: re.Pattern[str]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A normalised turn: no spaces, emoji or invisible characters; ``breaks`` are the positions where a space stood."""
+
+    plain: str
+    breaks: tuple[int, ...]
+    found: dict[re.Pattern[str], list[tuple[int, int]]] = field(default_factory=dict, compare=False)
+
+
+def triage(texts: Sequence[str]) -> Alert | None:
+    """The alert of the highest level over all user turns, oldest first; ``None`` when nothing in them is a red flag.
+
+    Each turn is looked at alone and together with the others (an age named first, a fever named later), so an alert
+    once raised stays for the rest of the conversation. The first of several alerts of one level wins.
+    """
+    alerts = [_turn(text) for text in texts]
+    if len(texts) > 1:
+        alerts.append(_turn("\n".join(texts)))
+    return max((alert for alert in alerts if alert), key=lambda alert: LEVELS.index(alert.level), default=None)
+
+
+@functools.lru_cache(maxsize=4096)
+def _turn(text: str) -> Alert | None:
+    knowledge = load()
+    normal = normalise(text)
+    rule = next((rule for rule in knowledge.rules if _fires(rule, normal, knowledge.scopes)), None)
+    return Alert(rule.level, rule.id, rule.message) if rule else None
+
+
+# ---------------------------------------------------------------- reading the rules
+
+
+@functools.cache
+def load() -> Knowledge:
+    """The rules that ship with the package, highest level first."""
+    data = json.loads(Path(__file__).with_name("triage.json").read_text(encoding="utf-8"))
+    words = data["words"]
+    rules = [_rule(entry, words) for entry in data["rules"]]
+    rules.sort(key=lambda rule: -LEVELS.index(rule.level))
+    scopes = {name: re.compile(_expand(pattern, words)) for name, pattern in data["scopes"].items()}
+    table = str.maketrans(data["traditional"]["from"], data["traditional"]["to"])
+    typos = data["typos"]
+    typo = re.compile("|".join(sorted(map(re.escape, typos), key=len, reverse=True)))
+    return Knowledge(tuple(rules), scopes, table, typos, typo)
+
+
+def _rule(entry: dict[str, Any], words: dict[str, str]) -> Rule:
+    when = tuple(tuple(re.compile(_expand(pattern, words)) for pattern in patterns) for patterns in entry["when"])
+    despite = frozenset(entry.get("despite", ()))
+    return Rule(entry["id"], entry["group"], entry["level"], entry["message"], when, entry.get("within", 60), despite)
+
+
+def _expand(pattern: str, words: dict[str, str]) -> str:
+    """Put the word lists in for their names: ``{胸}{痛}`` becomes ``(?:胸口|心口|…)(?:痛|疼|…)``."""
+    while re.search(r"\{[^\d{},][^{}]*\}", pattern):
+        pattern = re.sub(r"\{([^\d{},][^{}]*)\}", lambda name: f"(?:{words[name[1]]})", pattern)
+    return pattern
+
+
+# ---------------------------------------------------------------- normalising
+
+
+def normalise(text: str) -> Text:
+    """Full width to half width, traditional to simplified, common typos mended, nothing left inside words."""
+    knowledge = load()
+    folded = unicodedata.normalize("NFKC", text).lower().translate(knowledge.simplified)
+    folded = re.sub(r"(?<=\d)[.。](?=\d)", "\ue000", folded)
+    folded = re.sub(r"[!?;。…\r\n]+|\.{2,}", "。", folded)
+    folded = re.sub(r"[,:，：]", "，", folded)
+    kept: list[str] = []
+    breaks: list[int] = []
+    size = 0
+    for piece in re.split(r"(?:[^\w。，、\ue000]|_)+", folded):
+        kept.append(piece)
+        size += len(piece)
+        breaks.append(size)
+    plain = "".join(kept).replace("\ue000", ".")
+    return Text(knowledge.typo.sub(lambda found: knowledge.typos[found[0]], plain), tuple(breaks))
+
+
+# ---------------------------------------------------------------- matching
+
+
+def _fires(rule: Rule, text: Text, scopes: dict[str, re.Pattern[str]]) -> bool:
+    return any(_all_match(patterns, rule, text, scopes) for patterns in rule.when)
+
+
+def _all_match(patterns: Sequence[re.Pattern[str]], rule: Rule, text: Text, scopes: dict[str, re.Pattern[str]]) -> bool:
+    spans = []
+    for pattern in patterns:
+        live = [span for span in _matches(pattern, text) if _is_live(text, span, rule.despite, scopes)]
+        if not live:
+            return False
+        spans.append(live)
+    return any(_spread(chosen) <= rule.within for chosen in product(*spans))
+
+
+def _matches(pattern: re.Pattern[str], text: Text) -> list[tuple[int, int]]:
+    if pattern not in text.found:
+        text.found[pattern] = [
+            found.span() for _, found in zip(range(MATCHES_LOOKED_AT), pattern.finditer(text.plain), strict=False)
+        ]
+    return text.found[pattern]
+
+
+def _spread(spans: Sequence[tuple[int, int]]) -> int:
+    """Characters between the end of the first match and the start of the last."""
+    return max(start for start, _ in spans) - min(end for _, end in spans)
+
+
+# ---------------------------------------------------------------- what silences a match
+
+
+def _is_live(text: Text, span: tuple[int, int], despite: frozenset[str], scopes: dict[str, re.Pattern[str]]) -> bool:
+    return not any(name not in despite for name in _silenced(text, span, scopes))
+
+
+def _silenced(text: Text, span: tuple[int, int], scopes: dict[str, re.Pattern[str]]) -> Iterator[str]:
+    """The scopes a match stands in."""
+    start, end = span
+    sentence_start = text.plain.rfind("。", 0, start) + 1
+    sentence_end = text.plain.find("。", end)
+    sentence = text.plain[sentence_start : sentence_end if sentence_end >= 0 else len(text.plain)]
+    clause_start = max(sentence_start, text.plain.rfind("，", 0, start) + 1, _break_before(text, start))
+    clause_end = re.compile("[，。]").search(text.plain, end)
+    after = text.plain[end : clause_end.start() if clause_end else len(text.plain)]
+    before = text.plain[clause_start:start]
+    if scopes["negation"].search(before) or scopes["negation_after"].match(after):
+        yield "negated"
+    if _is_past(text.plain[sentence_start:start], before, sentence, scopes):
+        yield "past"
+    if scopes["supposed"].search(text.plain[clause_start:start]):
+        yield "supposed"
+    if scopes["taught"].search(sentence) and not scopes["here"].search(sentence):
+        yield "taught"
+    if scopes["told"].search(text.plain[sentence_start:start]):
+        yield "told"
+
+
+def _break_before(text: Text, position: int) -> int:
+    index = bisect_right(text.breaks, position)
+    return text.breaks[index - 1] if index else 0
+
+
+def _is_past(before: str, clause: str, sentence: str, scopes: dict[str, re.Pattern[str]]) -> bool:
+    """Past when the last time word before it is a past one: in its clause, or in its sentence when that tells an old story."""
+    scope = before if scopes["story"].search(sentence) else clause
+    past = [found.end() for found in scopes["past"].finditer(scope)]
+    now = [found.end() for found in scopes["now"].finditer(scope)]
+    return bool(past) and max(past) > max(now, default=-1)
