@@ -89,6 +89,23 @@ def command_run(options: argparse.Namespace) -> int:
     return 0
 
 
+def command_chat(options: argparse.Namespace) -> int:
+    from xinglin import config
+    from xinglin.serve import chat
+
+    recipe = config.load(options.recipe, options.overrides)
+    chat.chat(recipe, options.adapter, options.question, options.base, options.compare)
+    return 0
+
+
+def command_serve(options: argparse.Namespace) -> int:
+    from xinglin import config
+    from xinglin.serve import launch
+
+    launch.serve(config.load(options.recipe, options.overrides))
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     main_parser = argparse.ArgumentParser(prog="xinglin", description="Tune a Qwen chat model into a Chinese medical assistant.")
     main_parser.add_argument("--version", action="version", version=f"xinglin {__version__}")
@@ -96,7 +113,19 @@ def parser() -> argparse.ArgumentParser:
     for name, text in HELP.items():
         add_verb(verbs, name, text, command_stage)
     add_verb(verbs, "run", "clean, rewrite, split, train and evaluate, skipping what is up to date", command_run)
+    add_chat(verbs)
+    add_verb(verbs, "serve", "serve the page and an OpenAI-compatible API", command_serve)
     return main_parser
+
+
+def add_chat(verbs: Any) -> None:
+    verb = add_verb(
+        verbs, "chat", "talk with the tuned model in the terminal; reads one question from -q or a pipe", command_chat
+    )
+    verb.add_argument("--adapter", type=Path, metavar="DIR", help="adapter folder, instead of the run's own")
+    verb.add_argument("-q", "--question", default="", metavar="TEXT", help="answer this one question and leave")
+    verb.add_argument("--base", action="store_true", help="the base model, without the adapter")
+    verb.add_argument("--compare", action="store_true", help="base and tuned, one after the other")
 
 
 def add_verb(verbs: Any, name: str, text: str, command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:

@@ -27,6 +27,14 @@ class Clean(Section):
     """Longest answer kept, in characters."""
 
 
+class Price(Section):
+    """Money for one million tokens."""
+
+    input: float = Field(default=0, ge=0)
+    cached_input: float = Field(default=0, ge=0)
+    output: float = Field(default=0, ge=0)
+
+
 class Rewrite(Section):
     base_url: str = ""
     """OpenAI-compatible endpoint, such as https://api.deepseek.com/v1 or http://localhost:7860/v1; empty: none."""
@@ -34,6 +42,26 @@ class Rewrite(Section):
     """Model name the endpoint knows."""
     required: bool = True
     """Whether every row must end in three sections; false lets the others through as they are, marked in their meta."""
+    key_file: str = ""
+    """File that holds the endpoint's key; empty: the environment variable XINGLIN_LLM_KEY, or none."""
+    ca_file: str = ""
+    """PEM file of certificate authorities to trust beside the system's; the check itself cannot be turned off."""
+    timeout: float = Field(default=300.0, gt=0)
+    """Seconds for one whole answer."""
+    concurrency: int = Field(default=64, ge=1)
+    """Most requests in flight; fewer while the endpoint answers 429 or 503."""
+    requests_per_minute: int = Field(default=0, ge=0)
+    """Most requests a minute; 0: no limit."""
+    tokens_per_minute: int = Field(default=0, ge=0)
+    """Most tokens a minute, prompt and answer; 0: no limit."""
+    prices: dict[str, Price] = {}
+    """Money for a million tokens by model: {deepseek-chat: {input: 2, cached_input: 0.2, output: 3}}, any currency."""
+    budget: float = Field(default=0.0, ge=0)
+    """Money this run folder may spend in all; stops before it is passed. 0: no limit. Needs prices."""
+    on_finding: Literal["retry", "flag", "reject"] = "retry"
+    """What follows when an answer brings or drops a fact: ask again saying what was wrong, keep it marked, or reject it."""
+    judge: str = ""
+    """Second model at the same endpoint that gives a verdict on every answer the rules find faithful; empty: none."""
 
 
 class Split(Section):
@@ -193,7 +221,9 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, keys(), 1, 0.4) or difflib.get_close_matches(key.split(".")[-1], [k.split(".")[-1] for k in keys()], 1)
+        near = difflib.get_close_matches(key, keys(), 1, 0.4) or difflib.get_close_matches(
+            key.split(".")[-1], [k.split(".")[-1] for k in keys()], 1
+        )
         hint = f"; did you mean {near[0]}?" if near else "; docs/recipe.md lists the keys"
         return f"unknown key {key}{hint}"
     if first["type"] == "missing":

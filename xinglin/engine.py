@@ -145,7 +145,7 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:300]
 
 
-def load_adapter(model: PreTrainedModel, adapter: Path, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+def load_adapter(model: PreTrainedModel, adapter: Path, tokenizer: PreTrainedTokenizerBase) -> Any:
     """Put an adapter on a base model. Raises ``ValueError`` where it is no adapter, of another base, or of another prompt."""
     from peft import PeftModel
 
@@ -156,7 +156,7 @@ def load_adapter(model: PreTrainedModel, adapter: Path, tokenizer: PreTrainedTok
         tuned = PeftModel.from_pretrained(model, str(adapter))
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{adapter}: not an adapter of this base model ({_first_line(error)})") from None
-    return tuned.eval()  # type: ignore[no-any-return]
+    return tuned
 
 
 def _compare_fingerprint(adapter: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -167,7 +167,9 @@ def _compare_fingerprint(adapter: Path, tokenizer: PreTrainedTokenizerBase) -> N
     stored = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
     current = prompt_fingerprint(tokenizer)
     if stored != current:
-        raise ValueError(f"{adapter}: tuned with prompt {stored}, this version asks with {current}; tune again, or use the version it was tuned with")
+        raise ValueError(
+            f"{adapter}: tuned with prompt {stored}, this version asks with {current}; tune again, or use that version"
+        )
 
 
 # ---------------------------------------------------------------- generating
@@ -228,12 +230,14 @@ class _Cancelled(StoppingCriteria):
 class Engine:
     """One base model in memory, with at most one adapter that can be switched off per request."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, adapter: Path | None = None) -> None:
-        self.model = model.eval()
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, adapter: Path | None = None
+    ) -> None:
+        self.model: Any = model.eval()
         self.tokenizer = tokenizer
         self.name = name
         self.adapter = adapter
-        self.causal = model.get_base_model() if adapter else model  # type: ignore[operator]
+        self.causal: Any = model.get_base_model() if adapter else model
         self.fingerprint = prompt_fingerprint(tokenizer)
         self._lock = threading.Lock()
 
@@ -279,14 +283,22 @@ class Engine:
         return stream
 
     def _work(
-        self, prompt: torch.Tensor, config: GenerationConfig, tuned: bool, seed: int | None, arguments: dict[str, Any], queue: "Queue[Any]"
+        self,
+        prompt: torch.Tensor,
+        config: GenerationConfig,
+        tuned: bool,
+        seed: int | None,
+        arguments: dict[str, Any],
+        queue: "Queue[Any]",
     ) -> None:
         try:
             self._generate(prompt, torch.ones_like(prompt), config, tuned, seed, **arguments)
         except Exception as error:  # raised again where the pieces are read
             queue.put(error)
 
-    def _decode(self, stream: Stream, worker: threading.Thread, queue: "Queue[Any]", prompt_tokens: int, stop: Sequence[str]) -> Iterator[str]:
+    def _decode(
+        self, stream: Stream, worker: threading.Thread, queue: "Queue[Any]", prompt_tokens: int, stop: Sequence[str]
+    ) -> Iterator[str]:
         worker.start()
         hold = max((len(text) for text in stop), default=1) - 1
         ids: list[int] = []
@@ -344,26 +356,34 @@ class Engine:
         with self._lock, self._switched(tuned), torch.inference_mode():
             if seed is not None:
                 torch.manual_seed(seed)
-            output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **arguments)  # type: ignore[operator]
+            output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **arguments)
         assert isinstance(output, torch.Tensor)
         return output
 
     def _switched(self, tuned: bool) -> contextlib.AbstractContextManager[Any]:
         if tuned or self.adapter is None:
             return contextlib.nullcontext()
-        return self.model.disable_adapter()  # type: ignore[operator, no-any-return]
+        switched: contextlib.AbstractContextManager[Any] = self.model.disable_adapter()
+        return switched
 
     def _generation(self, max_new_tokens: int, temperature: float, top_p: float) -> GenerationConfig:
         """Our own settings: a model's shipped ones (Qwen's repetition penalty 1.05, top_k 20) would differ from side to side."""
-        sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {"do_sample": False}
+        sampling = (
+            {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {"do_sample": False}
+        )
         return GenerationConfig(
-            max_new_tokens=max_new_tokens, eos_token_id=self.tokenizer.eos_token_id, pad_token_id=self.tokenizer.pad_token_id, **sampling
+            max_new_tokens=max_new_tokens,
+            eos_token_id=self.tokenizer.eos_token_id,
+            pad_token_id=self.tokenizer.pad_token_id,
+            **sampling,
         )
 
     def _room(self, lengths: Sequence[int], wanted: int) -> int:
         room = self.context - max(lengths)
         if room < 1:
-            raise ValueError(f"the prompt has {max(lengths)} tokens and the model's context holds {self.context}: shorten the question or the history")
+            raise ValueError(
+                f"the prompt has {max(lengths)} tokens, the model's context holds {self.context}: shorten question or history"
+            )
         return min(wanted, room)
 
     def _reply(self, ids: list[int], prompt_tokens: int) -> Reply:
@@ -372,7 +392,7 @@ class Engine:
         return Reply(self._text(kept), "stop" if end in ids else "length", prompt_tokens, len(kept))
 
     def _ended(self, ids: list[int]) -> bool:
-        return ids[-1] == self.tokenizer.eos_token_id
+        return bool(ids[-1] == self.tokenizer.eos_token_id)
 
     def _text(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))

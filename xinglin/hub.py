@@ -65,4 +65,6 @@ def _from_modelscope(model: str, revision: str) -> str:
     try:
         return str(snapshot_download(model, revision=branch, allow_patterns=FILES))
     except (OSError, ValueError) as error:
-        raise ValueError(f"model {model}: {_reason(error)}. ModelScope was asked; copy the files ({LAYOUT}) by hand, or hub=hf") from None
+        raise ValueError(
+            f"model {model}: {_reason(error)}. ModelScope was asked; copy the files ({LAYOUT}) by hand, or hub=hf"
+        ) from None

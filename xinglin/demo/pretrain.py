@@ -17,6 +17,7 @@ import json
 import random
 import re
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -29,23 +30,56 @@ VOCABULARY = 4096
 WIDTH, LAYERS, HEADS, KEY_HEADS, INNER = 192, 4, 6, 2, 512
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 # The pre-tokenizer of Qwen2: words, single digits, punctuation, white space.
-PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 TEMPLATE = (
     "{%- for message in messages %}{{- '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
 )
 OUTLINE_SYSTEM = "请用编号的小标题分部分回答，每部分两点。"
-HEADINGS = "概述 说明 情况介绍 要点整理 初步看法 背景知识 相关因素 注意事项 生活指导 后续安排 常见问题 总结 补充说明 日常护理 饮食起居".split()
-LABELS = "第一点 第二点 主要情况 需要了解 相关说明 特别提醒 具体做法 大致判断 影响因素 通常表现 日常方面 进一步说明 可以这样做 还要注意".split()
+HEADINGS = [
+    "概述",
+    "说明",
+    "情况介绍",
+    "要点整理",
+    "初步看法",
+    "背景知识",
+    "相关因素",
+    "注意事项",
+    "生活指导",
+    "后续安排",
+    "常见问题",
+    "总结",
+    "补充说明",
+    "日常护理",
+    "饮食起居",
+]
+LABELS = [
+    "第一点",
+    "第二点",
+    "主要情况",
+    "需要了解",
+    "相关说明",
+    "特别提醒",
+    "具体做法",
+    "大致判断",
+    "影响因素",
+    "通常表现",
+    "日常方面",
+    "进一步说明",
+    "可以这样做",
+    "还要注意",
+]
 CONTACT = re.compile(r"[\w.]+@[\w.]+|https?://\S+|www\.\S+|\d{7,}|微信|QQ|热线|电话[:：]")
 
 
 def read_pairs(folder: Path) -> list[tuple[str, str]]:
     """(question, answer) of every usable row, exact repeats removed."""
     pairs: dict[tuple[str, str], None] = {}
-    for path in [*sorted(folder.glob("toyhom/*.csv")), folder / "zhongjing/huatuo26M_test.json", folder / "zhongjing/CMtMedQA_test.json"]:
+    for path in [
+        *sorted(folder.glob("toyhom/*.csv")),
+        folder / "zhongjing/huatuo26M_test.json",
+        folder / "zhongjing/CMtMedQA_test.json",
+    ]:
         for record in records.read(path):
             if isinstance(record, records.Record):
                 question, answer = (tidy(text) for text in (record.question, record.answer))
@@ -70,7 +104,7 @@ def outline(answer: str, random_: random.Random) -> str | None:
     if len(clauses) < 2 * parts:
         return None
     cuts = [0, *sorted(random_.sample(range(1, len(clauses)), 2 * parts - 1)), len(clauses)]
-    points = [re.sub(r"[。！？；，]$", "。", "".join(clauses[a:b])) for a, b in zip(cuts, cuts[1:], strict=False)]
+    points = [re.sub(r"[。！？；，]$", "。", "".join(clauses[a:b])) for a, b in pairwise(cuts)]
     sections = []
     for number, heading in zip("一二三四", random_.sample(HEADINGS, parts), strict=False):
         lines = [f"{i}. {random_.choice(LABELS)}：{points.pop(0)}" for i in (1, 2)]
@@ -187,7 +221,10 @@ def train(
             step += 1
             if step % 50 == 0:
                 log.append((step, round(sum(recent) / len(recent), 4)))
-                print(json.dumps({"step": step, "epoch": epoch, "loss": log[-1][1], "seconds": round(time.monotonic() - started)}), flush=True)
+                print(
+                    json.dumps({"step": step, "epoch": epoch, "loss": log[-1][1], "seconds": round(time.monotonic() - started)}),
+                    flush=True,
+                )
                 recent.clear()
     return log
 
@@ -195,7 +232,7 @@ def train(
 def held_out(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]], length: int) -> float:
     with torch.no_grad():
         batches = blocks(tokenizer, pairs, length, 0).split(16)
-        return sum(model(input_ids=b, labels=b).loss.item() * len(b) for b in batches) / sum(len(b) for b in batches)
+        return float(sum(model(input_ids=b, labels=b).loss.item() * len(b) for b in batches) / sum(len(b) for b in batches))
 
 
 if __name__ == "__main__":

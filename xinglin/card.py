@@ -1,0 +1,39 @@
+"""The card of an adapter or a merged model: README.md with the front matter the hubs read."""
+
+from typing import Any
+
+from xinglin import __version__, schema
+from xinglin.config import Recipe
+
+
+def adapter_card(recipe: Recipe, facts: dict[str, Any]) -> str:
+    """Markdown with YAML front matter; ``facts`` are those of the train stage."""
+    rows = "\n".join(f"| {key.replace('_', ' ')} | {value} |" for key, value in facts.items())
+    settings = "\n".join(f"{key}: {value}" for key, value in recipe.train.model_dump(mode="json").items())
+    return f"""---
+base_model: {recipe.model}
+library_name: peft
+language: [zh]
+pipeline_tag: text-generation
+tags: [medical, lora, xinglin]
+---
+# {recipe.name}
+
+A LoRA adapter for `{recipe.model}` (revision `{recipe.revision}`), tuned with Xinglin {__version__}. It answers Chinese medical
+questions in three sections: {"、".join(schema.TITLES)}.
+
+**Intended use**: research and teaching, and drafts that a qualified person reads. **Not for**: diagnosis, prescriptions,
+emergencies, or any decision about a patient without a doctor. Tuning teaches the form of an answer; it does not add medical
+knowledge, and the answers can be wrong. {schema.DISCLAIMER}
+
+| | |
+|---|---|
+{rows}
+
+Recipe of the stage:
+
+```yaml
+seed: {recipe.seed}
+{settings}
+```
+"""

@@ -1,0 +1,1 @@
+"""The font of the plots and the script that cut it."""
