@@ -26,6 +26,14 @@ STAGES = {
     "evaluate": "xinglin.evaluate.compare",
     "export": "xinglin.export",
 }
+DEMO = Path(__file__).resolve().parents[1] / "recipes" / "demo.yaml"
+RESULTS = {
+    "1-clean/report.html": "cleaning",
+    "3-split": "rows",
+    "4-train/adapter": "adapter",
+    "4-train/report.html": "loss curves",
+    "5-evaluate/report.html": "comparison",
+}
 RUN = ("clean", "rewrite", "split", "train", "evaluate")
 HELP = {
     "clean": "read corpora of any shape, normalise, filter, mask personal data, remove duplicates",
@@ -82,11 +90,41 @@ def command_stage(options: argparse.Namespace) -> int:
 def command_run(options: argparse.Namespace) -> int:
     from xinglin import config
 
-    recipe = config.load(options.recipe, options.overrides)
+    run_all(config.load(options.recipe, options.overrides))
+    return 0
+
+
+def run_all(recipe: "Recipe") -> None:
+    """Every stage in order, then where its results lie, on stdout."""
     for name in RUN:
         execute(name, recipe)
-    print(recipe.folder)
+    for name, text in RESULTS.items():
+        print(f"{text:12} {recipe.folder / name}")
+
+
+def command_demo(options: argparse.Namespace) -> int:
+    from xinglin import config
+
+    if not DEMO.is_file():
+        raise ValueError(f"demo: {DEMO} is missing; the demo runs from a clone of the repository")
+    recipe = config.load(DEMO, options.overrides)
+    run_all(recipe)
+    if not options.no_serve:
+        from xinglin.serve import launch
+
+        launch.serve(recipe)
     return 0
+
+
+def command_doctor(options: argparse.Namespace) -> int:
+    from xinglin import config, doctor
+
+    print("\n".join(doctor.facts()))
+    if options.recipe is None:
+        return 0
+    found = doctor.problems(config.load(options.recipe, options.overrides))
+    print("\n".join(found) or f"{options.recipe}: fits this machine")
+    return 2 if found else 0
 
 
 def command_chat(options: argparse.Namespace) -> int:
@@ -114,6 +152,14 @@ def parser() -> argparse.ArgumentParser:
         add_verb(verbs, name, text, command_stage)
     add_verb(verbs, "run", "clean, rewrite, split, train and evaluate, skipping what is up to date", command_run)
     add_chat(verbs)
+    demo = verbs.add_parser("demo", help="the whole flow on the built-in sample and model, then the page")
+    demo.add_argument("--no-serve", action="store_true", help="stop before serving the page")
+    demo.add_argument("overrides", nargs="*", metavar="key=value", help="keys of the recipe to set for this run")
+    demo.set_defaults(command=command_demo)
+    doctor = verbs.add_parser("doctor", help="what this machine has, and whether a recipe fits it")
+    doctor.add_argument("recipe", type=Path, nargs="?", help="a recipe to check")
+    doctor.add_argument("overrides", nargs="*", metavar="key=value", help="keys of the recipe to set")
+    doctor.set_defaults(command=command_doctor)
     add_verb(verbs, "serve", "serve the page and an OpenAI-compatible API", command_serve)
     return main_parser
 

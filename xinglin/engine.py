@@ -223,16 +223,14 @@ class _Cancelled(StoppingCriteria):
     def __init__(self, cancel: threading.Event) -> None:
         self.cancel = cancel
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
         return torch.full((len(input_ids),), self.cancel.is_set(), device=input_ids.device)
 
 
 class Engine:
     """One base model in memory, with at most one adapter that can be switched off per request."""
 
-    def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, adapter: Path | None = None
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, name: str, adapter: Path | None = None) -> None:
         self.model: Any = model.eval()
         self.tokenizer = tokenizer
         self.name = name

@@ -47,7 +47,7 @@ def draw(lines: Sequence[Line]) -> Figure:
     """Two axes over the same steps: both losses with the best step marked, and the learning rate; epochs on top."""
     font_manager.fontManager.addfont(str(FONT))
     name = font_manager.FontProperties(fname=str(FONT)).get_name()
-    settings = {
+    settings: dict[Any, Any] = {
         "font.family": [name, "DejaVu Sans"],
         "axes.unicode_minus": False,
         "svg.fonttype": "path",
@@ -100,10 +100,10 @@ def _page(lines: Sequence[Line], svg: str) -> str:
     rows = "".join("<tr>" + "".join(f"<td>{_cell(line.get(key))}</td>" for key in columns) + "</tr>" for line in lines)
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
-        f'<!doctype html><html lang="zh-CN"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        '<!doctype html><html lang="zh-CN"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}"><title>{LABELS["title"]}</title><style>{STYLE}</style>'
-        f'<h1>{LABELS["title"]}</h1><div role="img" aria-label="{LABELS["title"]}">{svg}</div><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></html>\n"
+        f'<h1>{LABELS["title"]}</h1><div role="img" aria-label="{LABELS["title"]}">{svg}</div>'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></html>\n"
     )
 
 
