@@ -1,0 +1,106 @@
+"""What goes around the model's text: the alert before it, its sections while it comes, the labels after it.
+
+In: the user's turns and the text so far. Out: the field ``xinglin`` of every answer::
+
+    {"alerts": [{"level": "A", "rule": "heart-attack", "message": "可能是心肌梗死等急症。请立即拨打120……"}],
+     "sections": {"病情分析": "…", …}, "preamble": "", "complete": true, "problems": [], "label": "AI 生成",
+     "disclaimer": "…", "aigc": {"Label": "1", "ContentProducer": "Xinglin 0.1.0 demo", "ProduceID": "chatcmpl-…", …}}
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from xinglin import __version__, schema
+from xinglin.safety.triage import Alert, triage
+from xinglin.serve.protocol import Head, dumps
+
+# A line this short may still turn out to be a title; it is shown when it is longer or ended.
+TITLE_LENGTH = 14
+
+Patch = tuple[str, int, str]
+
+
+def alerts(questions: Sequence[str]) -> list[Alert]:
+    """The red flag in the user's turns, as a list of at most one."""
+    found = triage(questions)
+    return [found] if found else []
+
+
+def fixed_text(found: Sequence[Alert]) -> str:
+    """What stands before the model's first word: the emergency text of levels A and B."""
+    return "".join(f"{alert.message}\n\n" for alert in found if alert.level in "AB")
+
+
+def as_json(text: str) -> str:
+    """The three sections as a JSON object, always with its three keys."""
+    sections = schema.Answer.parse(text).sections
+    return dumps({title: sections.get(title, "") for title in schema.TITLES})
+
+
+def describe(found: Sequence[Alert]) -> dict[str, Any]:
+    return {"alerts": [asdict(alert) for alert in found]}
+
+
+def extension(head: Head, found: Sequence[Alert], text: str) -> dict[str, Any]:
+    """The field ``xinglin`` of a whole answer; ``text`` is the model's own."""
+    answer = schema.Answer.parse(text)
+    problems = schema.check(text)
+    return describe(found) | {
+        "sections": dict(answer.sections),
+        "preamble": answer.preamble,
+        "complete": not problems,
+        "problems": problems,
+        "label": schema.AI_LABEL,
+        "disclaimer": schema.DISCLAIMER,
+        "aigc": aigc(head.model, head.id, text),
+    }
+
+
+def aigc(model: str, produce_id: str, text: str) -> dict[str, str]:
+    """The metadata of GB 45438-2025: Label "1" says the content is machine-made; ReservedCode1 is the SHA-256 of the text."""
+    return {
+        "Label": "1",
+        "ContentProducer": f"Xinglin {__version__} {model}",
+        "ProduceID": produce_id,
+        "ReservedCode1": hashlib.sha256(text.encode()).hexdigest(),
+        "ContentPropagator": "",
+        "PropagateID": "",
+        "ReservedCode2": "",
+    }
+
+
+@dataclass
+class Sections:
+    """The sections of a text that is still coming, as patches (title, keep, text): keep so many UTF-16 units, then add the text.
+
+    The title is empty for text that stands before the first title. UTF-16, because browsers count so.
+    """
+
+    text: str = ""
+    shown: dict[str, str] = field(default_factory=dict)
+
+    def feed(self, piece: str) -> list[Patch]:
+        self.text += piece
+        whole, _, last = self.text.rpartition("\n")
+        return self._patches(whole if len(last) <= TITLE_LENGTH else self.text)
+
+    def finish(self) -> list[Patch]:
+        return self._patches(self.text)
+
+    def _patches(self, text: str) -> list[Patch]:
+        answer = schema.Answer.parse(text)
+        now = {"": answer.preamble, **answer.sections}
+        pairs = {title: (self.shown.get(title, ""), now.get(title, "")) for title in {**self.shown, **now}}
+        self.shown = now
+        return [patch(title, before, after) for title, (before, after) in pairs.items() if before != after]
+
+
+def patch(title: str, before: str, after: str) -> Patch:
+    same = 0
+    for old, new in zip(before, after, strict=False):
+        if old != new:
+            break
+        same += 1
+    return title, len(after[:same].encode("utf-16-le")) // 2, after[same:]

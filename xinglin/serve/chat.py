@@ -1,0 +1,151 @@
+"""``xinglin chat``: the same model, prompt and red-flag rules in a terminal.
+
+In: questions from the keyboard, ``-q``, or a pipe. Out: the answer on stdout as it is written, the label under it; the rest on
+stderr::
+
+    $ echo 胃疼怎么办 | xinglin chat recipes/demo.yaml
+    一、病情分析
+    1. 症状全面评估：…
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xinglin import schema
+from xinglin.config import Recipe
+from xinglin.safety.triage import triage
+from xinglin.schema import Message
+from xinglin.serve.backend import AnyEngine
+from xinglin.serve.launch import adapter_of, say
+
+HELP = """\
+/clear   forget the conversation        /retry   answer the last question again, differently
+/help    this text                      /exit    leave (also Ctrl-D)
+\"\"\"      begins and ends a question of several lines; Ctrl-C stops an answer"""
+RETRY_TEMPERATURE = 0.7
+SIDES = {True: "tuned", False: "base"}
+
+
+@dataclass
+class Chat:
+    """One conversation; with two ``sides`` each keeps a history of its own."""
+
+    engine: AnyEngine
+    sides: Sequence[bool]
+    write: Callable[[str], object]
+    histories: dict[bool, list[Message]] = field(default_factory=dict)
+
+    def ask(self, question: str, temperature: float = 0.0) -> None:
+        """Answer on every side, the emergency text first."""
+        alert = triage([*self._questions(), question])
+        if alert:
+            self.write(f"【{alert.message}】\n\n")
+        for tuned in self.sides:
+            if len(self.sides) > 1:
+                self.write(f"── {SIDES[tuned]} ──\n")
+            self._answer(question, tuned, temperature)
+        self.write(f"\n〔{schema.AI_LABEL}〕{schema.DISCLAIMER}\n")
+
+    def _answer(self, question: str, tuned: bool, temperature: float) -> None:
+        history = self.histories.setdefault(tuned, [])
+        stream = self.engine.stream(schema.messages(question, history), tuned=tuned, temperature=temperature)
+        text = ""
+        try:
+            for piece in stream:
+                text += piece
+                self.write(piece)
+        except KeyboardInterrupt:
+            stream.close()
+            say("\nstopped")
+        self.write("\n")
+        if stream.reply and stream.reply.finish_reason == "length":
+            say("the answer reached its longest length and was cut")
+        history += [{"role": "user", "content": question}, {"role": "assistant", "content": text}]
+
+    def retry(self) -> None:
+        """Take the last exchange back and answer its question again."""
+        question = self._questions()[-1]
+        for history in self.histories.values():
+            del history[-2:]
+        self.ask(question, RETRY_TEMPERATURE)
+
+    def clear(self) -> None:
+        self.histories.clear()
+
+    def _questions(self) -> list[str]:
+        history = self.histories.get(self.sides[0], [])
+        return [turn["content"] for turn in history if turn["role"] == "user"]
+
+
+def chat(recipe: Recipe, adapter: Path | None = None, question: str = "", base: bool = False, compare: bool = False) -> None:
+    """Talk in the terminal. ``base``: without the adapter; ``compare``: base first, then tuned."""
+    adapter = adapter or adapter_of(recipe)
+    if adapter is None:
+        say(f"no adapter in {recipe.folder / '4-train'} yet: this is the base model alone (`xinglin train` makes one)")
+        if compare:
+            raise ValueError("--compare needs an adapter: run `xinglin train` first, or name one with --adapter")
+    from xinglin.engine import Engine  # torch, only when there is something to load
+
+    engine = Engine.load(recipe.base, adapter, recipe.serve.quantization, recipe.revision, recipe.hub)
+    sides = (False, True) if compare else (adapter is not None and not base,)
+    talk = Chat(engine, sides, _write)
+    if question or not sys.stdin.isatty():
+        talk.ask(_one_question(question))
+    else:
+        converse(talk, keyboard())
+
+
+def _one_question(question: str) -> str:
+    text = (question or sys.stdin.read()).strip()
+    if not text:
+        raise ValueError('no question: give one with -q "…" or through a pipe')
+    return text
+
+
+def _write(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def keyboard() -> Iterator[str]:
+    """Questions and commands as they are typed; Ctrl-D ends."""
+    say(f"{schema.DISCLAIMER}\n/help lists the commands.")
+    while True:
+        try:
+            line = input("\n> ").strip()
+            if line.startswith('"""'):
+                line = _several_lines(line[3:])
+        except EOFError:
+            return
+        yield line
+
+
+def _several_lines(first: str) -> str:
+    lines = [first]
+    while not lines[-1].rstrip().endswith('"""'):
+        lines.append(input("… "))
+    return "\n".join(lines).rstrip().removesuffix('"""').strip()
+
+
+def converse(talk: Chat, lines: Iterator[str]) -> None:
+    """Questions to the model, commands to the conversation, until /exit."""
+    for line in lines:
+        if line in ("/exit", "/quit", "exit", "quit"):
+            return
+        if line == "/clear":
+            talk.clear()
+            say("cleared")
+        elif line == "/retry" and talk.histories:
+            talk.retry()
+        elif line.startswith("/"):
+            say("nothing to answer again" if line == "/retry" else HELP)
+        elif line:
+            _ask(talk, line)
+
+
+def _ask(talk: Chat, line: str) -> None:
+    try:
+        talk.ask(line)
+    except ValueError as error:
+        say(f"{error}; /clear starts anew")

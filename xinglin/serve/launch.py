@@ -1,0 +1,86 @@
+"""``xinglin serve``: binds the port, loads the model behind the open page, and drains when it is told to stop.
+
+In: a recipe. Out: a server that runs until Ctrl-C or SIGTERM, or one line that says why it cannot.
+"""
+
+import errno
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import uvicorn
+
+from xinglin.config import Recipe
+from xinglin.serve.api import Server, create_app
+from xinglin.serve.backend import Backend, Local
+
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+DRAIN = 30  # seconds that answers in progress get after SIGTERM
+
+
+def adapter_of(recipe: Recipe) -> Path | None:
+    """The run's adapter, once `xinglin train` has written it."""
+    folder = recipe.folder / "4-train" / "adapter"
+    return folder if (folder / "adapter_config.json").is_file() else None
+
+
+def serve(recipe: Recipe) -> None:
+    """Serve until stopped. Raises ``ValueError`` for a port in use, a host without a key, or a model that does not load."""
+    key = os.environ.get("XINGLIN_API_KEY", "")
+    host, port = recipe.serve.host, recipe.serve.port
+    if host not in LOOPBACK and not key:
+        raise ValueError(f"serve.host={host}: other machines reach it only with a key; set XINGLIN_API_KEY, or leave 127.0.0.1")
+    listener = bind(host, port)
+    server = Server(recipe.name, recipe.runs, key=key)
+    settings = uvicorn.Config(create_app(server), log_level="warning", timeout_graceful_shutdown=DRAIN, server_header=False)
+    runner = uvicorn.Server(settings)
+    failures: list[Exception] = []
+    threading.Thread(target=_load, args=(recipe, server, runner, failures), daemon=True).start()
+    shown = "localhost" if host in LOOPBACK else host
+    say(f"http://{shown}:{listener.getsockname()[1]}  (Ctrl-C stops it)")
+    # uvicorn raises the signal again after draining; a stop that was asked for is no failure.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    runner.run(sockets=[listener])
+    if failures:
+        raise failures[0]
+
+
+def bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ValueError(f"serve.port={port} is in use; stop what uses it, or add serve.port={port + 1}") from None
+        raise ValueError(f"serve.host={host} serve.port={port}: {error.strerror}; use serve.host=127.0.0.1") from None
+    return listener
+
+
+def _load(recipe: Recipe, server: Server, runner: uvicorn.Server, failures: list[Exception]) -> None:
+    """Load the model while the page is open already; a failure ends the server and is raised in its thread."""
+    try:
+        server.ready(backend(recipe))
+    except Exception as error:
+        failures.append(error)
+        runner.should_exit = True
+
+
+def backend(recipe: Recipe) -> Backend:
+    adapter = adapter_of(recipe)
+    if adapter is None:
+        say(f"no adapter in {recipe.folder / '4-train'} yet: serving the base model alone (`xinglin train` makes one)")
+    from xinglin.engine import Engine  # torch, only once the port is bound
+
+    engine = Engine.load(recipe.base, adapter, recipe.serve.quantization, recipe.revision, recipe.hub)
+    say(f"ready: {engine.name}" + (f" with {adapter}" if adapter else ""))
+    return Local(engine, recipe.name)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,282 @@
+"""The wire format: a chat completion request read and checked, responses, stream chunks and errors written.
+
+In: the bytes of a request body. Out: a frozen ``Ask``, or a ``Refusal`` that becomes the error every OpenAI client understands::
+
+    {"error": {"message": "temperature: Input should be less than or equal to 2", "type": "invalid_request_error",
+               "param": "temperature", "code": "invalid_value"}}
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from xinglin import schema
+from xinglin.schema import Message
+
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+# What a model without tools sees in place of a role it was not trained on.
+SEEN_AS = {"developer": "system", "tool": "user", "function": "user"}
+KINDS = {401: "authentication_error", 404: "invalid_request_error", 429: "rate_limit_error"}
+
+
+class Refusal(Exception):
+    """The request is not answered: an HTTP status and what the error says."""
+
+    def __init__(self, status: int, message: str, code: str, param: str | None = None, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.retry_after = retry_after
+
+    def body(self) -> dict[str, Any]:
+        kind = KINDS.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A checked request: what to answer and how."""
+
+    model: str
+    messages: list[Message]
+    stream: bool = False
+    usage: bool = False
+    max_tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    as_json: bool = False
+    patches: bool = False
+    user: str = ""
+
+    @property
+    def questions(self) -> list[str]:
+        """The user's turns, oldest first."""
+        return [turn["content"] for turn in self.messages if turn["role"] == "user"]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class Part(_Wire):
+    type: str
+    text: str | None = None
+
+
+class Turn(_Wire):
+    role: Role
+    content: str | list[Part] | None = None
+
+
+class StreamOptions(_Wire):
+    include_usage: bool = False
+
+
+class Extension(_Wire):
+    sections: bool = False
+
+
+class Body(_Wire):
+    """The fields read; others are ignored, as clients send many."""
+
+    model: str
+    messages: list[Turn] = Field(min_length=1, max_length=1000)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
+    top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    stop: str | list[str] | None = None
+    n: int | None = None
+    logprobs: bool | None = None
+    tools: list[Any] | None = None
+    response_format: dict[str, Any] | None = None
+    user: str | None = None
+    xinglin: Extension | None = None
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read(data: bytes) -> Ask:
+    """The request in ``data``. Raises ``Refusal`` (400) that names the field."""
+    try:
+        body = Body.model_validate(decode(data))
+    except ValidationError as error:
+        raise _invalid(error) from None
+    _refuse_unsupported(body)
+    return Ask(
+        model=body.model,
+        messages=_messages(body.messages),
+        stream=bool(body.stream),
+        usage=body.stream_options is not None and body.stream_options.include_usage,
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        temperature=body.temperature or 0.0,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        seed=body.seed,
+        stop=_stops(body.stop),
+        as_json=_wants_json(body.response_format),
+        patches=body.xinglin is not None and body.xinglin.sections,
+        user=body.user or "",
+    )
+
+
+def decode(data: bytes) -> dict[str, Any]:
+    """A JSON object. Raises ``Refusal`` (400) for anything else: bad UTF-8, NaN, depth, half a surrogate pair."""
+    try:
+        value = json.loads(data, parse_constant=_no_constant)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, f"the body is not JSON: {_short(error)}", "invalid_json") from None
+    if not isinstance(value, dict):
+        raise Refusal(400, f"the body is a JSON {type(value).__name__}, not an object", "invalid_json")
+    return value
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _short(error: Exception) -> str:
+    return str(error).splitlines()[0][:120]
+
+
+def _invalid(error: ValidationError) -> Refusal:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = list(first["loc"])
+    depth = 3 if where[:1] == ["messages"] else 1
+    param = ".".join(str(part) for part in where[:depth])
+    return Refusal(400, f"{param}: {first['msg']}", "missing_field" if first["type"] == "missing" else "invalid_value", param)
+
+
+def _refuse_unsupported(body: Body) -> None:
+    asked = {"n": body.n is not None and body.n != 1, "logprobs": bool(body.logprobs), "tools": bool(body.tools)}
+    for name, given in asked.items():
+        if given:
+            raise Refusal(400, f"{name}: not supported here; leave it out", "unsupported_parameter", name)
+
+
+def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if len(stops) > 4 or not all(0 < len(text) <= 256 for text in stops):
+        raise Refusal(400, "stop: at most 4 strings of 1 to 256 characters", "invalid_value", "stop")
+    return stops
+
+
+def _wants_json(form: Mapping[str, Any] | None) -> bool:
+    kind = (form or {}).get("type", "text")
+    if kind == "json_schema":
+        _check_schema(form or {})
+    elif kind not in ("text", "json_object"):
+        raise Refusal(
+            400, f"response_format.type: {kind!r}; text, json_object and json_schema exist", "invalid_value", "response_format"
+        )
+    return bool(kind != "text")
+
+
+def _check_schema(form: Mapping[str, Any]) -> None:
+    """Only what is truly guaranteed is accepted: an object whose properties are the section titles, each a string."""
+    properties = _inside(_inside(_inside(form, "json_schema"), "schema"), "properties")
+    kinds = [_inside(properties, title).get("type") for title in schema.TITLES]
+    if set(properties) != set(schema.TITLES) or kinds != ["string"] * len(schema.TITLES):
+        titles = ", ".join(schema.TITLES)
+        message = f"response_format: the only schema served is an object with the string properties {titles}"
+        raise Refusal(400, message, "unsupported_schema", "response_format")
+
+
+def _inside(value: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = value.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _messages(turns: Sequence[Turn]) -> list[Message]:
+    """System text first (ours where the client gave none), then user and assistant in turn, neighbours of one role joined."""
+    system: list[str] = []
+    talk: list[Message] = []
+    for number, turn in enumerate(turns):
+        role, text = SEEN_AS.get(turn.role, turn.role), _text(turn, number)
+        if role == "system":
+            system.append(text)
+        elif talk and talk[-1]["role"] == role:
+            talk[-1]["content"] += "\n\n" + text
+        else:
+            talk.append({"role": role, "content": text})
+    if not talk or talk[-1]["role"] != "user" or not talk[-1]["content"].strip():
+        raise Refusal(400, "messages: the last message has to be the user's, with text in it", "invalid_value", "messages")
+    if not system:
+        return schema.messages(talk[-1]["content"], talk[:-1])
+    return [{"role": "system", "content": "\n\n".join(system)}, *talk]
+
+
+def _text(turn: Turn, number: int) -> str:
+    if turn.content is None or isinstance(turn.content, str):
+        return turn.content or ""
+    for part in turn.content:
+        if part.type != "text" or part.text is None:
+            where = f"messages.{number}.content"
+            raise Refusal(400, f"{where}: a part of type {part.type!r}; only text can be read", "unsupported_content", where)
+    return "\n".join(part.text or "" for part in turn.content)
+
+
+# ---------------------------------------------------------------- writing
+
+
+@dataclass(frozen=True)
+class Head:
+    """What stays the same over all chunks of one answer."""
+
+    model: str
+    fingerprint: str
+    id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def shape(self, kind: str) -> dict[str, Any]:
+        names = {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+        return names | {"system_fingerprint": self.fingerprint}
+
+
+def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
+    total = prompt_tokens + completion_tokens
+    return {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": total}
+
+
+def completion(head: Head, text: str, finish: str, tokens: Mapping[str, int], extension: Mapping[str, Any]) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text, "refusal": None}
+    choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": None}
+    return head.shape("chat.completion") | {"choices": [choice], "usage": dict(tokens), "xinglin": dict(extension)}
+
+
+def chunk(
+    head: Head, delta: Mapping[str, Any], finish: str | None = None, extension: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    choice = {"index": 0, "delta": dict(delta), "finish_reason": finish, "logprobs": None}
+    value = head.shape("chat.completion.chunk") | {"choices": [choice]}
+    return value | {"xinglin": dict(extension)} if extension else value
+
+
+def usage_chunk(head: Head, tokens: Mapping[str, int]) -> dict[str, Any]:
+    return head.shape("chat.completion.chunk") | {"choices": [], "usage": dict(tokens)}
+
+
+def event(value: Mapping[str, Any]) -> bytes:
+    """One server-sent event. The separators that some line readers split at are escaped; everything else is plain UTF-8."""
+    text = dumps(value).replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").replace("\x85", "\\u0085")
+    return f"data: {text}\n\n".encode()
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+def dumps(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,567 @@
+// The chat page: a client of /v1/chat/completions. Model and user text becomes text nodes only, never markup.
+"use strict";
+
+const known = JSON.parse(document.getElementById("known").textContent);
+const $ = (id) => document.getElementById(id);
+const stored = (key, fallback) => JSON.parse(localStorage.getItem("xinglin." + key) || "null") ?? fallback;
+const store = (key, value) => localStorage.setItem("xinglin." + key, JSON.stringify(value));
+
+const settings = { language: "zh", theme: "auto", variety: "0", length: "1024", mask: true, keep: true, ...stored("settings", {}) };
+let models = [];
+let mode = "tuned";
+let chats = settings.keep ? stored("chats", []) : [];
+let chat = fresh();
+let running = []; // AbortControllers of the answers being written
+
+function fresh() {
+  return { id: crypto.getRandomValues(new Uint32Array(2)).join("-"), title: "", turns: [] };
+}
+
+// ------------------------------------------------------------ small helpers
+
+const t = (zh, en) => (settings.language === "en" ? en : zh);
+
+function h(tag, properties, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties || {})) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child != null && child !== false));
+  return element;
+}
+
+function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
+  use.setAttribute("href", "#i-" + name);
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(use);
+  return svg;
+}
+
+const tool = (name, text, onclick, more) => h("button", { type: "button", onclick, ...more }, icon(name), h("span", {}, text));
+const announce = (text) => ($("status").textContent = text);
+const notice = (text, bad) => h("p", { class: bad ? "notice bad" : "notice", role: bad ? "alert" : null }, icon("alert"), h("span", {}, text));
+
+function headers() {
+  const key = sessionStorage.getItem("xinglin.key");
+  return { "Content-Type": "application/json", ...(key ? { Authorization: "Bearer " + key } : {}) };
+}
+
+function masked(text) {
+  if (!settings.mask) return text;
+  return text
+    .replace(/(?<!\d)\d{17}[\dXx](?!\d)/g, "［证件号］")
+    .replace(/(?<!\d)1[3-9]\d[- ]?\d{4}[- ]?\d{4}(?!\d)/g, "［手机号］")
+    .replace(/[\w.+-]+@[\w-]+(\.[\w-]+)+/g, "［邮箱］");
+}
+
+async function copy(text, button) {
+  if (navigator.clipboard) await navigator.clipboard.writeText(text);
+  else {
+    const area = h("textarea", { class: "unseen" }); // no clipboard API on http:// addresses other than localhost
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  button.lastChild.textContent = t("已复制", "Copied");
+  setTimeout(() => (button.lastChild.textContent = t("复制", "Copy")), 1500);
+}
+
+// ------------------------------------------------------------ asking
+
+const NAMES = { tuned: ["微调后", "Tuned"], base: ["微调前", "Base"], both: ["并排对比", "Side by side"], blind: ["盲评", "Blind vote"] };
+const modelOf = (tuned) => models.find((model) => model.xinglin.tuned === tuned) || models[0];
+
+function sides() {
+  if (mode === "both") return [modelOf(false), modelOf(true)];
+  if (mode === "blind") return Math.random() < 0.5 ? [modelOf(false), modelOf(true)] : [modelOf(true), modelOf(false)];
+  return [modelOf(mode === "tuned")];
+}
+
+function historyFor(model, turns) {
+  return turns.flatMap((turn) => {
+    const own = turn.answers.find((answer) => answer.model === model) || turn.answers[0];
+    return [{ role: "user", content: turn.question }, ...(own && own.text ? [{ role: "assistant", content: own.text }] : [])];
+  });
+}
+
+async function ask(text, variety) {
+  const question = masked(text.trim());
+  if (!question || running.length) return;
+  if (!(await consented()) || !(await ready())) return;
+  const turn = { question, answers: sides().map((model) => ({ model: model.id, tuned: model.xinglin.tuned, text: "", sections: {} })), blind: mode === "blind" };
+  if (question !== text.trim()) turn.hidden = true;
+  const earlier = chat.turns.slice();
+  chat.turns.push(turn);
+  chat.title ||= question.slice(0, 40);
+  $("question").value = "";
+  grow();
+  draw();
+  scroll(true);
+  await Promise.all(turn.answers.map((answer) => write(answer, turn, earlier, variety)));
+  running = [];
+  keep();
+  draw();
+  announce(t("回答完毕", "The answer is complete"));
+}
+
+async function write(answer, turn, earlier, variety) {
+  const controller = new AbortController();
+  running.push(controller);
+  answer.writing = true;
+  busy(true);
+  try {
+    await stream(answer, turn, earlier, variety, controller.signal);
+  } catch (error) {
+    if (error.name === "AbortError") answer.stopped = true;
+    else answer.error = error.code ? explain(error) : t("连接中断，请检查网络或服务后重试。", "The connection broke; check the server and try again.");
+  }
+  answer.writing = false;
+  answer.queued = 0;
+  paint(answer);
+  if (turn.answers.every((each) => !each.writing)) busy(false);
+}
+
+async function stream(answer, turn, earlier, variety, signal) {
+  const body = {
+    model: answer.model, stream: true, max_tokens: Number(settings.length), temperature: variety ?? Number(settings.variety),
+    messages: [...historyFor(answer.model, earlier), { role: "user", content: turn.question }], xinglin: { sections: true },
+  };
+  if (body.temperature) body.seed = Math.floor(Math.random() * 2 ** 31);
+  const response = await fetch("/v1/chat/completions", { method: "POST", headers: headers(), body: JSON.stringify(body), signal });
+  if (!response.ok) {
+    const value = await response.json();
+    raise(value.xinglin, answer, turn);
+    if (value.error.code === "context_length_exceeded" && earlier.length) {
+      answer.trimmed = true;
+      return stream(answer, turn, earlier.slice(1), variety, signal);
+    }
+    throw value.error;
+  }
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let rest = ""; ; ) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    const events = (rest + value).split("\n\n");
+    rest = events.pop();
+    for (const event of events) receive(event, answer, turn);
+    paint(answer);
+    scroll(false);
+  }
+  if (!answer.finish) throw { code: "cut" };
+}
+
+function receive(event, answer, turn) {
+  if (event.startsWith(": queued")) answer.queued = Number(event.split(" ")[2]) || 1;
+  if (!event.startsWith("data: {")) return;
+  const value = JSON.parse(event.slice(6));
+  if (value.error) throw value.error;
+  const more = value.xinglin || {};
+  raise(more, answer, turn);
+  for (const choice of value.choices) {
+    // The chunk with an alert holds the fixed text, which the panel shows; the model's text comes after it.
+    if (choice.delta.content && !(more.alerts && choice.delta.role)) { answer.text += choice.delta.content; answer.queued = 0; }
+    if (choice.finish_reason) answer.finish = choice.finish_reason;
+  }
+  for (const [title, kept, text] of more.patches || []) answer.sections[title] = (answer.sections[title] || "").slice(0, kept) + text;
+  if (more.aigc) Object.assign(answer, { aigc: more.aigc, complete: more.complete, cautions: more.cautions || [], id: value.id });
+}
+
+function explain(error) {
+  const texts = {
+    queue_full: ["现在排队的人太多，请过一会儿再试。", "Too many requests wait; try again in a moment."],
+    model_loading: ["模型还在加载，请等几秒后重试。", "The model is still loading; try again in a few seconds."],
+    invalid_api_key: ["访问密钥不对：请在“设置”里填写管理员给您的密钥。", "The access key is missing or wrong: enter it in Settings."],
+    context_length_exceeded: ["问题太长，模型读不下：请缩短后再问。", "The question is too long for the model: shorten it."],
+    upstream_unavailable: ["模型服务没有响应，请联系管理员。", "The model server does not answer; tell whoever runs it."],
+    cut: ["连接中断，回答不完整，请重试。", "The connection broke before the answer was complete."],
+  };
+  if (error.code === "invalid_api_key") $("settings").showModal();
+  const [zh, en] = texts[error.code] || ["出错了，请重试；如果一直这样，请把这行字发给管理员：" + error.message, error.message];
+  return t(zh, en);
+}
+
+const scroll = (always) => {
+  const log = $("log");
+  if (always || log.scrollHeight - log.scrollTop - log.clientHeight < 120) log.scrollTop = log.scrollHeight;
+};
+
+function busy(is) {
+  $("send").hidden = is;
+  $("stop").hidden = !is;
+  if (is) announce(t("正在回答", "Answering"));
+}
+
+const stop = () => running.forEach((controller) => controller.abort());
+
+async function consented() {
+  if (stored("consent", 0)) return true;
+  const dialog = $("consent");
+  dialog.returnValue = "";
+  dialog.showModal();
+  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  if (dialog.returnValue === "yes") store("consent", Date.now());
+  return dialog.returnValue === "yes";
+}
+
+// ------------------------------------------------------------ red flags
+
+function raise(more, answer, turn) {
+  if (!more || !more.alerts || !more.alerts.length) return;
+  turn.alert = more.alerts[0];
+  paintAlert();
+  paint(answer);
+}
+
+function paintAlert() {
+  const panel = $("alert");
+  const level = (turn) => (turn.alert ? "CBA".indexOf(turn.alert.level) : -1);
+  const worst = chat.turns.reduce((found, turn) => (level(turn) > level(found) ? turn : found), {}).alert;
+  if (panel.dataset.shown === JSON.stringify(worst || null)) return;
+  panel.dataset.shown = JSON.stringify(worst || null);
+  panel.hidden = !worst;
+  if (!worst) return panel.replaceChildren();
+  const heads = { A: ["请立即拨打 120", "Call 120 now"], B: ["请立即去急诊", "Go to an emergency department now"], C: ["请当天就医", "See a doctor today"] };
+  panel.className = worst.level === "C" ? "today" : "";
+  panel.replaceChildren(h("h2", {}, icon("alert"), t(...heads[worst.level])), h("p", {}, worst.message));
+  if (worst.level === "C") return;
+  const calls = [["120", t("拨打 120 急救", "Call 120 (ambulance)")]];
+  if (worst.message.includes("12356")) calls.push(["12356", t("拨打 12356 心理援助", "Call 12356 (crisis line)")]);
+  panel.append(h("div", { class: "calls" }, ...calls.map(([number, text]) => h("a", { href: "tel:" + number }, icon("phone"), text))));
+  panel.append(h("small", {}, t("这段提示由固定规则给出，规则未经医师审定；没有提示不代表没有危险。", "From fixed rules not yet reviewed by a doctor; no warning does not mean no danger.")));
+}
+
+// ------------------------------------------------------------ drawing
+
+let places = new Map(); // answer -> its element
+
+function draw() {
+  places = new Map();
+  $("welcome").hidden = chat.turns.length > 0;
+  $("turns").replaceChildren(...chat.turns.map((turn, index) => drawTurn(turn, index === chat.turns.length - 1)));
+  $("turns").className = chat.turns.some((turn) => turn.answers.length > 1) ? "wide-turns" : "";
+  paintAlert();
+  drawChats();
+}
+
+function drawTurn(turn, last) {
+  const two = turn.answers.length > 1;
+  const box = h("div", { class: two ? "answers two" : "answers" });
+  const item = h("li", { class: "turn" }, drawQuestion(turn, last), box);
+  turn.answers.forEach((answer, index) => {
+    const place = h("article", { class: "answer" });
+    places.set(answer, { place, turn, index, last });
+    box.append(place);
+    paint(answer);
+  });
+  if (turn.blind && !turn.vote && turn.answers.every((answer) => answer.finish)) item.append(drawVote(turn));
+  return item;
+}
+
+function drawQuestion(turn, last) {
+  const box = h("div", { class: "asked" }, h("p", {}, turn.question));
+  if (turn.hidden) box.append(h("small", {}, t("已隐去个人信息", "Personal data masked")));
+  const edit = () => {
+    const area = h("textarea", { "aria-label": t("修改问题", "Edit the question") });
+    area.value = turn.question;
+    const send = h("button", { class: "main", type: "submit" }, t("重新发送", "Send again"));
+    const back = h("button", { class: "quiet", type: "button", onclick: draw }, t("取消", "Cancel"));
+    const form = h("form", { onsubmit: (event) => { event.preventDefault(); resend(turn, area.value); } }, area, h("div", { class: "row" }, back, send));
+    box.replaceChildren(form);
+    area.focus();
+  };
+  box.append(h("div", { class: "tools" },
+    last && tool("edit", t("修改", "Edit"), edit),
+    tool("copy", t("复制", "Copy"), (event) => copy(turn.question, event.currentTarget))));
+  return box;
+}
+
+function resend(turn, question, variety) {
+  if (running.length || !question.trim()) return;
+  chat.turns = chat.turns.slice(0, chat.turns.indexOf(turn));
+  ask(question, variety);
+}
+
+function nameOf(turn, answer, index) {
+  if (turn.blind && !turn.vote) return t("回答", "Answer ") + "甲乙"[index];
+  const name = t(...NAMES[answer.tuned ? "tuned" : "base"]);
+  return turn.blind ? t("回答", "Answer ") + "甲乙"[index] + " · " + name : name;
+}
+
+function paint(answer) {
+  const { place, turn, index, last } = places.get(answer) || {};
+  if (!place) return;
+  const name = nameOf(turn, answer, index);
+  place.setAttribute("aria-label", name);
+  place.setAttribute("aria-busy", String(Boolean(answer.writing)));
+  const cards = drawCards(answer);
+  const urgent = turn.alert && turn.alert.level !== "C";
+  const open = place.querySelector("details")?.open;
+  const shown = urgent && cards.length ? [h("details", { open }, h("summary", {}, t("模型的一般性说明，不能代替急救（点开查看）", "General remarks of the model, no substitute for emergency care (open)")), ...cards)] : cards;
+  place.replaceChildren(h("h2", { class: "who" }, name, h("span", { class: "label" }, known.label)), ...shown, ...drawNotices(answer));
+  if (!answer.writing) place.append(...drawTools(answer, turn, last));
+}
+
+function drawCards(answer) {
+  const cards = [];
+  const put = (title, text, index) => text && cards.push(h("section", { class: "card c" + index }, title && h("h3", {}, icon("s" + index), title), ...paragraphs(text)));
+  put("", answer.sections[""], 9);
+  known.titles.forEach((title, index) => put(title, answer.sections[title], index));
+  if (answer.writing) {
+    const end = cards.length ? cards[cards.length - 1].lastChild : h("p", {}, answer.queued ? t("排队中…", "Waiting in the queue…") : t("正在思考…", "Thinking…"));
+    end.classList.add("writing");
+    if (!cards.length) cards.push(h("section", { class: "card" }, end));
+  }
+  return cards;
+}
+
+function paragraphs(text) {
+  return text.split(/\n+/).map((line) => {
+    const point = line.match(/^(\d+[.、]\s*)([^：:]{2,12}[：:])(.*)$/);
+    return point ? h("p", {}, point[1], h("b", {}, point[2]), point[3]) : h("p", {}, line);
+  });
+}
+
+function drawNotices(answer) {
+  const found = [];
+  if (answer.trimmed) found.push(notice(t("对话太长，较早的内容这次没有发给模型。", "The chat is long: its earliest part was not sent to the model.")));
+  for (const caution of answer.cautions || []) found.push(notice(caution.message));
+  if (answer.stopped) found.push(notice(t("已停止，回答不完整。", "Stopped; the answer is incomplete.")));
+  if (answer.finish === "length") found.push(notice(t("达到长度上限，回答被截断。", "Cut at the longest length.")));
+  else if (answer.finish && !answer.complete) found.push(notice(t("这个回答没有按三个部分写完整，请谨慎参考。", "This answer does not have all three parts.")));
+  if (answer.error) found.push(notice(answer.error, true));
+  if (answer.aigc) found.push(h("p", { class: "trace" }, "AIGC " + JSON.stringify(answer.aigc)));
+  return found;
+}
+
+function drawTools(answer, turn, last) {
+  const bar = h("div", { class: "tools" });
+  if (last) bar.append(tool("retry", t("重新回答", "Retry"), () => resend(turn, turn.question, 0.7)));
+  if (last && answer.finish === "length") bar.append(tool("send", t("继续写", "Continue"), () => ask(t("请接着上一条回答写完。", "请接着上一条回答写完。"))));
+  if (!answer.text) return [bar];
+  bar.append(tool("copy", t("复制", "Copy"), (event) => copy(plain(answer), event.currentTarget)));
+  if (!turn.blind && answer.finish) for (const [vote, zh, en] of [["up", "有用", "Helpful"], ["down", "没用", "Not helpful"]])
+    bar.append(tool(vote, t(zh, en), () => rate(answer, turn, vote), { "aria-pressed": String(answer.vote === vote) }));
+  return [bar, answer.asking && drawReasons(answer, turn)].filter(Boolean);
+}
+
+const plain = (answer) => `${answer.text.trim()}\n\n（${known.label}）${known.disclaimer}`;
+
+// ------------------------------------------------------------ feedback and votes
+
+async function post(value) {
+  const response = await fetch("/v1/feedback", { method: "POST", headers: headers(), body: JSON.stringify(value) });
+  announce(response.ok ? t("已记录，谢谢", "Noted, thank you") : t("没有记录成功", "Could not be noted"));
+  return response.ok;
+}
+
+function rate(answer, turn, vote) {
+  answer.vote = vote;
+  answer.asking = vote === "down";
+  if (vote === "up") sendRating(answer, turn, []);
+  paint(answer);
+}
+
+function drawReasons(answer, turn) {
+  const boxes = known.reasons.map((reason) => h("input", { type: "checkbox", value: reason }));
+  const send = h("button", { class: "quiet", type: "button", onclick: () => { answer.asking = false; sendRating(answer, turn, boxes.filter((box) => box.checked).map((box) => box.value)); paint(answer); } }, t("提交", "Send"));
+  return h("div", { class: "chips", role: "group", "aria-label": t("哪里不好", "What is wrong") }, h("span", {}, t("哪里不好？", "What is wrong?")), ...boxes.map((box) => h("label", {}, box, box.value)), send);
+}
+
+const sendRating = (answer, turn, reasons) => post({ vote: answer.vote, reasons, model: answer.model, question: turn.question, answer: answer.text, answer_id: answer.id });
+
+function drawVote(turn) {
+  const [first, second] = turn.answers;
+  const cast = (vote) => {
+    turn.vote = vote;
+    post({ vote, reasons: [], model: first.model, question: turn.question, answer: first.text, answer_id: first.id, other_model: second.model, other_answer: second.text });
+    keep();
+    draw();
+  };
+  const options = [["first", "甲更好", "甲 is better"], ["tie", "差不多", "About the same"], ["second", "乙更好", "乙 is better"], ["neither", "都不好", "Neither"]];
+  return h("div", { class: "vote", role: "group", "aria-label": t("投票", "Vote") }, h("span", {}, t("哪个更好？投票后揭晓。", "Which is better? The names are shown after the vote.")),
+    ...options.map(([vote, zh, en]) => h("button", { class: "quiet", type: "button", onclick: () => cast(vote) }, t(zh, en))));
+}
+
+// ------------------------------------------------------------ history and export
+
+function keep() {
+  if (!chat.turns.length) return;
+  chats = [chat, ...chats.filter((other) => other.id !== chat.id)].slice(0, 50);
+  if (settings.keep) store("chats", chats);
+  drawChats();
+}
+
+function drawChats() {
+  $("chats").replaceChildren(...chats.map((other) => h("li", {}, h("button", { type: "button", "aria-current": other.id === chat.id ? "true" : null, onclick: () => show(other) }, other.title))));
+}
+
+function show(other) {
+  stop();
+  chat = other;
+  menu(false);
+  draw();
+  scroll(true);
+}
+
+function clearAll(event) {
+  const button = event.currentTarget;
+  if (!button.dataset.sure) {
+    button.dataset.sure = "1";
+    button.textContent = t("再点一次，全部删除", "Click again to delete all");
+    return;
+  }
+  delete button.dataset.sure;
+  button.textContent = t("清空全部对话", "Clear all chats");
+  chats = [];
+  localStorage.removeItem("xinglin.chats");
+  show(fresh());
+  announce(t("已清空", "Cleared"));
+}
+
+function markdown() {
+  const marks = chat.turns.flatMap((turn) => turn.answers.map((answer) => answer.aigc)).filter(Boolean);
+  const lines = ["---", "AIGC: " + JSON.stringify(marks), "---", "", `# ${chat.title}`, "", `> ${known.label} · ${new Date().toLocaleString("zh-CN")} · Xinglin ${known.version} · ${known.name}`, ">", `> ${known.disclaimer}`, ""];
+  for (const turn of chat.turns) {
+    lines.push("## 问", "", turn.question, "");
+    if (turn.alert) lines.push(`> **${turn.alert.message}**`, "");
+    turn.answers.forEach((answer, index) => lines.push(`## 答（${nameOf(turn, answer, index)}，${known.label}）`, "", answer.text.trim(), ""));
+  }
+  return lines.join("\n");
+}
+
+function save() {
+  if (!chat.turns.length) return announce(t("还没有可导出的对话", "Nothing to export yet"));
+  const link = h("a", { href: URL.createObjectURL(new Blob([markdown()], { type: "text/markdown" })), download: `xinglin-${new Date().toISOString().slice(0, 10)}.md` });
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+// ------------------------------------------------------------ the frame
+
+function menu(open) {
+  $("side").classList.toggle("open", open);
+  $("shade").hidden = !open;
+  $("menu").setAttribute("aria-expanded", String(open));
+}
+
+function grow() {
+  const area = $("question");
+  area.style.height = "auto";
+  area.style.height = area.scrollHeight + "px";
+}
+
+async function ready() {
+  if (models.length) return true;
+  try {
+    const response = await fetch("/v1/models", { headers: headers() });
+    const value = await response.json();
+    if (!response.ok) throw value.error;
+    models = value.data;
+  } catch (error) {
+    announce(explain(error));
+    $("question").setAttribute("placeholder", error.code === "model_loading" ? t("模型加载中…", "Loading the model…") : t("服务没有响应", "No answer"));
+    if (error.code === "model_loading") setTimeout(ready, 1000);
+    return false;
+  }
+  translate();
+  drawModes();
+  return true;
+}
+
+function drawModes() {
+  const both = models.some((model) => model.xinglin.tuned) && models.length > 1;
+  mode = both ? stored("mode", "tuned") : models[0].xinglin.tuned ? "tuned" : "base";
+  $("modes").hidden = !both;
+  const pick = (name) => h("input", { type: "radio", name: "mode", value: name, checked: name === mode, onchange: () => { mode = name; store("mode", name); } });
+  $("modes").replaceChildren($("modes").firstElementChild, ...Object.entries(NAMES).map(([name, text]) => h("label", {}, pick(name), h("span", {}, t(...text)))));
+}
+
+function translate() {
+  const english = settings.language === "en";
+  document.documentElement.lang = english ? "en" : "zh-CN";
+  const swap = (name, get, set) => {
+    for (const element of document.querySelectorAll(`[data-en${name}]`)) {
+      const zh = (element.dataset["zh" + name] ??= get(element));
+      set(element, english ? element.getAttribute("data-en" + name) : zh);
+    }
+  };
+  swap("", (element) => element.textContent, (element, text) => (element.textContent = text));
+  swap("-label", (element) => element.getAttribute("aria-label"), (element, text) => { element.setAttribute("aria-label", text); element.title = text; });
+  swap("-placeholder", (element) => element.placeholder, (element, text) => (element.placeholder = text));
+}
+
+function theme() {
+  const dark = settings.theme === "dark" || (settings.theme === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
+  document.documentElement.dataset.theme = dark ? "dark" : "light";
+}
+
+function change(name, value) {
+  settings[name] = value;
+  store("settings", settings);
+  if (name === "keep" && !value) localStorage.removeItem("xinglin.chats");
+  theme();
+  translate();
+  if (models.length) drawModes();
+  draw();
+}
+
+function bindSettings() {
+  for (const name of ["language", "theme", "variety", "length"]) {
+    $("set-" + name).value = settings[name];
+    $("set-" + name).addEventListener("change", (event) => change(name, event.target.value));
+  }
+  for (const name of ["mask", "keep"]) {
+    $("set-" + name).checked = settings[name];
+    $("set-" + name).addEventListener("change", (event) => change(name, event.target.checked));
+  }
+  $("set-key").addEventListener("change", (event) => { sessionStorage.setItem("xinglin.key", event.target.value.trim()); models = []; ready(); });
+}
+
+function bindQuestion() {
+  const area = $("question");
+  let composing = false;
+  area.addEventListener("compositionstart", () => (composing = true));
+  area.addEventListener("compositionend", () => (composing = false));
+  area.addEventListener("input", grow);
+  area.addEventListener("keydown", (event) => {
+    // 229: the key belongs to the input method; Safari sends it after compositionend.
+    if (event.key !== "Enter" || event.shiftKey || composing || event.isComposing || event.keyCode === 229) return;
+    event.preventDefault();
+    ask(area.value);
+  });
+  $("form").addEventListener("submit", (event) => { event.preventDefault(); ask(area.value); });
+}
+
+function bind() {
+  bindSettings();
+  bindQuestion();
+  $("stop").addEventListener("click", stop);
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") { stop(); menu(false); } });
+  $("new").addEventListener("click", () => { show(fresh()); $("question").focus(); });
+  $("clear").addEventListener("click", clearAll);
+  $("save").addEventListener("click", save);
+  $("print").addEventListener("click", () => print());
+  $("gear").addEventListener("click", () => $("settings").showModal());
+  $("menu").addEventListener("click", () => menu(!$("side").classList.contains("open")));
+  $("shade").addEventListener("click", () => menu(false));
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((details) => (details.open = true)));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", theme);
+}
+
+function start() {
+  theme();
+  bind();
+  $("parts").append(...known.titles.map((title, index) => h("li", { class: "c" + index }, icon("s" + index), title)));
+  $("examples").append(...known.examples.map((text) => h("button", { class: "example", type: "button", onclick: () => ask(text) }, text)));
+  translate();
+  draw();
+  ready();
+}
+
+start();
