@@ -115,14 +115,14 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def _say_plan(path: Path, todo: Sequence[Work], wanted: Mapping[str, Work], found: Mapping[str, Result]) -> None:
-    """Say what a going-on run finds: results it uses, and results of another prompt, model, adapter or question it leaves alone."""
+    """Say what a going-on run finds: results it uses, and results of another prompt, model or question it leaves alone."""
     kind, side = todo[0].kind, todo[0].side
     others = sum(row["kind"] == kind and row["side"] == side and key not in wanted for key, row in found.items())
     if kept := len(wanted) - len(todo):
         say(f"evaluate: {kept} of {len(wanted)} {kind} results of {side} are in {path.name} already")
     if others:
         say(
-            f"evaluate: {others} {kind} results of {side} in {path.name} are of other questions, prompts or models: kept, not used"
+            f"evaluate: {others} {kind} results of {side} in {path.name} are of another prompt, model or question: kept, not used"
         )
 
 
