@@ -25,6 +25,16 @@ class Clean(Section):
     """Shortest answer kept, in characters."""
     max_chars: int = Field(default=4000, ge=1)
     """Longest answer kept, in characters."""
+    simplified: bool = False
+    """Turn traditional characters into simplified ones (OpenCC)."""
+    mask: bool = True
+    """Replace personal data by placeholders such as [手机号1]."""
+    near_duplicate: float = Field(default=0.8, ge=0.5, le=1)
+    """Jaccard similarity of character 5-grams from which two rows are the same; 1: exact copies only."""
+    decontaminate: tuple[Path, ...] = ()
+    """Benchmark files; rows that hold one of their questions are removed."""
+    engine: Literal["local", "ray"] = "local"
+    """Where rows are prepared: in this process, or on the Ray cluster at RAY_ADDRESS (a local one without it)."""
 
 
 class Price(Section):
@@ -69,6 +79,8 @@ class Split(Section):
     """Share of the rows held out for the validation loss."""
     test: float = Field(default=0.0, ge=0, lt=1)
     """Share of the rows held out until evaluation; 0: evaluation uses the validation rows."""
+    balance: bool = False
+    """Hold out the same share of every department."""
 
 
 class Train(Section):
@@ -229,3 +241,25 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"key {key} is missing"
     return f"{key}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def table() -> str:
+    """The recipe's keys with defaults and docs as a Markdown page: ``python -m xinglin.config > docs/recipe.md``."""
+    recipe = Recipe(model="").model_dump(mode="json")
+    lines = [
+        "# Recipe keys",
+        "",
+        "Made by `python -m xinglin.config`; a test compares.",
+        "",
+        "| key | default | what it is |",
+        "|---|---|---|",
+    ]
+    for key, doc in keys().items():
+        section, _, name = key.rpartition(".")
+        value = recipe[section][name] if section else recipe[name]
+        lines.append(f"| `{key}` | `{value}` | {' '.join(doc.split())} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(table(), end="")

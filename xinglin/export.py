@@ -1,7 +1,7 @@
 """Export: the adapter merged into its base, as a plain model folder and as GGUF with an Ollama Modelfile, checked against it.
 
 In: ``4-train/adapter``. Out, below ``6-export/``: ``merged/`` (safetensors, tokenizer, card), ``model.gguf`` and ``Modelfile``
-where the recipe asks for them, and ``parity.json``: the merged model's greedy answers beside the adapter's, question by question::
+where the recipe asks for them, and ``parity.json``: the merged model's greedy answers beside the adapter's, one row a question::
 
     {"question": "最近总是头晕怎么办？", "same": true, "first_difference": null}
 """

@@ -9,10 +9,11 @@ and card), ``checkpoints/``, ``log.jsonl`` and ``log.csv`` (one row per log line
 import csv
 import json
 import math
+import random
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MethodType
@@ -21,6 +22,7 @@ from typing import Any, TypedDict
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from torch.nn.functional import cross_entropy
+from torch.utils.data import Sampler
 from tqdm import tqdm
 from transformers import (
     EarlyStoppingCallback,
@@ -42,6 +44,7 @@ from xinglin.engine import IGNORED
 
 FOLDER = "4-train"
 SETTINGS = ("model", "revision", "seed", "train")
+POOL = 50  # batches sorted by length together: wide enough to save the padding, narrow enough to mix
 
 
 class Row(TypedDict):
@@ -150,6 +153,34 @@ def collate(rows: Sequence[Row], pad: int) -> dict[str, torch.Tensor]:
     }
 
 
+class LengthBuckets(Sampler[int]):
+    """Row numbers of one epoch: rows of like length share a forward pass, the passes come in random order.
+
+    The order depends on seed and epoch alone, so that a resumed run meets the same batches. A short last batch stays last.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        random_ = random.Random(f"{self.seed}/{self.epoch}")
+        rows = random_.sample(range(len(self.lengths)), len(self.lengths))
+        pool = self.batch * POOL
+        ordered = [
+            row for start in range(0, len(rows), pool) for row in sorted(rows[start : start + pool], key=self.lengths.__getitem__)
+        ]
+        batches = [ordered[start : start + self.batch] for start in range(0, len(ordered), self.batch)]
+        short = [batches.pop()] if len(batches[-1]) < self.batch else []
+        random_.shuffle(batches)
+        return iter([row for batch in [*batches, *short] for row in batch])
+
+
 # ---------------------------------------------------------------- model
 
 
@@ -208,8 +239,8 @@ def make_trainer(model: PeftModel, recipe: Recipe, train: Rows, validation: Rows
         gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
         learning_rate=settings.learning_rate, lr_scheduler_type="cosine", warmup_steps=math.ceil(settings.warmup * total),
         optim="adamw_torch_fused", bf16=bf16, fp16=on_gpu and not bf16,
-        gradient_checkpointing=settings.gradient_checkpointing, gradient_checkpointing_kwargs={"use_reentrant": False},
-        train_sampling_strategy="group_by_length", remove_unused_columns=False, label_names=["labels"],
+        activation_checkpointing=settings.gradient_checkpointing, activation_checkpointing_kwargs={"use_reentrant": False},
+        remove_unused_columns=False, label_names=["labels"],
         eval_strategy="steps" if validation.rows else "no", eval_steps=total, save_steps=total, save_total_limit=2,
         load_best_model_at_end=bool(validation.rows), metric_for_best_model="eval_loss", prediction_loss_only=True,
         logging_steps=max(1, total // 45), report_to=settings.report_to, disable_tqdm=not sys.stderr.isatty(),
@@ -219,12 +250,21 @@ def make_trainer(model: PeftModel, recipe: Recipe, train: Rows, validation: Rows
     if settings.patience and validation.rows:
         callbacks.append(EarlyStoppingCallback(settings.patience))
     pad = int(model.config.pad_token_id or model.config.eos_token_id)
-    trainer = Trainer(
+    trainer = BucketTrainer(
         model, arguments, train_dataset=train.rows, eval_dataset=validation.rows or None,
         data_collator=lambda rows: collate(rows, pad), callbacks=callbacks,
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+class BucketTrainer(Trainer):
+    """Trainer with ``LengthBuckets``: its own length grouping draws from the global generator and differs after a resume."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        lengths = [len(row["input_ids"]) for row in rows]
+        return LengthBuckets(lengths, self.args.per_device_train_batch_size, self.args.seed)
 
 
 def trainable(model: PeftModel) -> str:

@@ -1,0 +1,109 @@
+import functools
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from xinglin import hub
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The three requests huggingface_hub makes of a hub, answered from a folder."""
+
+    def __init__(self, folder: Path, *arguments) -> None:
+        self.folder = folder
+        super().__init__(*arguments)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0]
+        files = sorted(file.name for file in self.folder.iterdir())
+        name = path.rpartition("/")[2]
+        if path.startswith("/api/models/our/model/revision/"):
+            self.reply(
+                json.dumps({"id": "our/model", "sha": "a" * 40, "siblings": [{"rfilename": file} for file in files]}).encode()
+            )
+        elif path.startswith("/api/models/our/model/tree/"):
+            entries = [{"type": "file", "path": f, "size": (self.folder / f).stat().st_size, "oid": "b" * 40} for f in files]
+            self.reply(json.dumps(entries).encode())
+        elif path.startswith("/our/model/resolve/") and name in files:
+            self.reply((self.folder / name).read_bytes(), name)
+        else:
+            self.send_error(404)
+
+    def reply(self, body: bytes, name: str = "json") -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", "application/json")
+        self.send_header("ETag", f'"{name}"')
+        self.send_header("X-Repo-Commit", "a" * 40)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture
+def endpoint(tiny):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Hub, tiny))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def ask(model: str, cache: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Ask in a process of its own: huggingface_hub reads its variables when it is imported."""
+    code = f"from xinglin import cli, hub\ntry: print(hub.find_model({model!r}))\nexcept ValueError as e: cli.say(str(e))"
+    environment = {**os.environ, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1", **variables}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120, check=False)
+
+
+def test_a_model_comes_from_the_endpoint_named_by_the_variable_and_then_from_the_cache(endpoint, tiny, tmp_path):
+    first = ask("our/model", tmp_path, HF_ENDPOINT=endpoint)
+    folder = Path(first.stdout.strip())
+    assert (folder / "model.safetensors").read_bytes() == (tiny / "model.safetensors").read_bytes(), first.stderr
+    offline = ask("our/model", tmp_path, HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="1")
+    assert offline.stdout == first.stdout
+
+
+def test_an_unreachable_hub_names_the_variable_the_mirror_and_the_manual_layout(tmp_path):
+    message = ask("our/model", tmp_path, HF_ENDPOINT="http://127.0.0.1:9").stderr
+    for part in ("our/model", "http://127.0.0.1:9", "HF_ENDPOINT", "hub=modelscope", "*.safetensors", "model=FOLDER"):
+        assert part in message
+
+
+def test_a_model_the_hub_does_not_have_is_one_line(endpoint, tmp_path):
+    done = ask("our/other", tmp_path, HF_ENDPOINT=endpoint)
+    assert "our/other: the hub did not give it" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "no config.json; a model folder holds"),
+        (["config.json"], "no weights"),
+        (["config.json", "pytorch_model.bin"], "only safetensors are read; .bin files can run code"),
+    ],
+)
+def test_a_folder_without_weights_says_what_a_folder_holds(tmp_path, files, message):
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ValueError, match="a model folder holds") as error:
+        hub.find_model(str(tmp_path))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("model", ["./none", "/none/at/all", "none", "a/b/c"])
+def test_a_missing_folder_is_not_taken_for_a_hub_name(model):
+    with pytest.raises(ValueError, match="no such folder, and not a hub name"):
+        hub.find_model(model)
