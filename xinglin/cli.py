@@ -87,6 +87,17 @@ def command_stage(options: argparse.Namespace) -> int:
     return 0
 
 
+def command_rewrite(options: argparse.Namespace) -> int:
+    if not (options.dry_run or options.status):
+        return command_stage(options)
+    from xinglin import config
+    from xinglin.data import rewrite
+
+    recipe = config.load(options.recipe, options.overrides)
+    print(rewrite.status(recipe) if options.status else rewrite.dry_run(recipe))
+    return 0
+
+
 def command_run(options: argparse.Namespace) -> int:
     from xinglin import config
 
@@ -149,7 +160,10 @@ def parser() -> argparse.ArgumentParser:
     main_parser.add_argument("--version", action="version", version=f"xinglin {__version__}")
     verbs = main_parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, text in HELP.items():
-        add_verb(verbs, name, text, command_stage)
+        verb = add_verb(verbs, name, text, command_rewrite if name == "rewrite" else command_stage)
+        if name == "rewrite":
+            verb.add_argument("--dry-run", action="store_true", help="print rows, tokens and price; send nothing")
+            verb.add_argument("--status", action="store_true", help="print what a running or stopped journal holds")
     add_verb(verbs, "run", "clean, rewrite, split, train and evaluate, skipping what is up to date", command_run)
     add_chat(verbs)
     demo = verbs.add_parser("demo", help="the whole flow on the built-in sample and model, then the page")

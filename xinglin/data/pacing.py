@@ -1,0 +1,111 @@
+"""Pacing: how many requests may be in flight, when the next one may leave, and whether there is money for it.
+
+In: the limits of the recipe and every reply. Out: ``enter`` returns when a request may be sent::
+
+    pace = Pace(most=64, requests=500, tokens=200_000)
+    await pace.enter(1_800)          # tokens this request may take
+    reply = await llm.chat(…)
+    pace.leave(reply, used=1_110)    # a 429 halves the number in flight, answers raise it again
+"""
+
+import asyncio
+import time
+from collections import deque
+
+from xinglin.llm import Reply
+
+CUT = 0.5
+RAISE = 16  # rounds of answers that bring the number in flight back from nothing to the most
+PAUSE = 120.0  # longest Retry-After obeyed, in seconds
+
+
+class Pace:
+    """``most``: requests in flight; ``requests`` and ``tokens``: per minute, 0 for no limit."""
+
+    def __init__(self, most: int, requests: int = 0, tokens: int = 0) -> None:
+        self.most, self.limit, self.flying = most, float(most), 0
+        self._requests, self._tokens = _Rate(requests), _Rate(tokens)
+        self._line: deque[asyncio.Future[None]] = deque()
+        self._held_until = self._cut_at = 0.0
+
+    async def enter(self, tokens: int) -> None:
+        while self.flying >= int(self.limit):
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._line.append(turn)
+            await turn
+        self.flying += 1
+        try:
+            await self._wait(tokens)
+        except BaseException:
+            self._free()
+            raise
+
+    async def _wait(self, tokens: int) -> None:
+        until = max(self._requests.take(1), self._tokens.take(tokens))
+        while (delay := max(until, self._held_until) - time.monotonic()) > 0:
+            await asyncio.sleep(delay)
+
+    def leave(self, reply: Reply, reserved: int, used: int) -> None:
+        """``reserved`` tokens were asked for, ``used`` were needed. A busy answer counts once per round, not once per request."""
+        now = time.monotonic()
+        self._tokens.give_back(reserved - used)
+        if reply.busy:
+            self._held_until = max(self._held_until, now + min(reply.retry_after, PAUSE))
+            if now - reply.seconds >= self._cut_at:
+                self.limit, self._cut_at = max(1.0, self.limit * CUT), now
+        elif reply.verdict == "ok":
+            self.limit = min(float(self.most), self.limit + max(1.0, self.most / RAISE) / self.limit)
+        self._free()
+
+    def _free(self) -> None:
+        self.flying -= 1
+        for _ in range(int(self.limit) - self.flying):
+            if not self._line:
+                return
+            turn = self._line.popleft()
+            if not turn.done():
+                turn.set_result(None)
+
+
+class _Rate:
+    """Spread so many units evenly over each minute; a second's worth may go at once."""
+
+    def __init__(self, per_minute: int) -> None:
+        self.seconds = 60 / per_minute if per_minute else 0.0
+        self._next = 0.0
+
+    def take(self, units: int) -> float:
+        """Book units and return the time (monotonic) they may be used."""
+        start = max(self._next, time.monotonic() - 1.0)
+        self._next = start + units * self.seconds
+        return start
+
+    def give_back(self, units: int) -> None:
+        self._next -= units * self.seconds
+
+
+class Purse:
+    """Money that may still be spent. Every request sets aside the most it can cost, so that the budget is never passed."""
+
+    def __init__(self, budget: float, spent: float) -> None:
+        self.budget, self.spent, self.aside = budget, spent, 0.0
+        self._changed = asyncio.Condition()
+
+    async def reserve(self, most: float) -> bool:
+        """Set aside; waits while requests in flight may give something back. ``False``: the budget does not reach."""
+        if not self.budget:
+            self.aside += most
+            return True
+        async with self._changed:
+            while self.spent + self.aside + most > self.budget:
+                if self.aside <= 1e-12:
+                    return False
+                await self._changed.wait()
+            self.aside += most
+        return True
+
+    async def settle(self, reserved: float, cost: float) -> None:
+        self.aside, self.spent = max(0.0, self.aside - reserved), self.spent + cost
+        if self.budget:
+            async with self._changed:
+                self._changed.notify_all()

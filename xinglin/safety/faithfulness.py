@@ -1,0 +1,325 @@
+"""Faithfulness of a rewritten answer, by rules and word lists, without a model; a few milliseconds at most.
+
+In: the question, the source answer, the rewritten answer. Out: findings, ``[]`` when the rewritten answer is faithful::
+
+    check("嗓子疼", "口服布洛芬0.3g，胃溃疡禁用。", "口服布洛芬3g。")
+    [Finding("new number", "3g", "出现了原文没有的数值“3g”，请按原文写"), Finding("dropped dose", "0.3g", "…"),
+     Finding("dropped prohibition", "胃溃疡禁用", "…")]
+
+New drugs, numbers with units, test results and certain words must stand in the question or in the source; the source's drugs,
+doses, prohibitions, sides, ages and pregnancies must still stand in the rewritten answer. The words are our own (未经医师审定).
+"""
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xinglin.safety import terms
+from xinglin.safety.terms import Drug, Quantity
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``span``: the words it is about, of the rewritten answer or, for what was dropped, of the source.
+    ``message``: one Chinese line that tells the model what to mend."""
+
+    kind: str
+    span: str
+    message: str
+
+
+MESSAGES = {
+    "new drug": "出现了原文没有的药名“{}”，请删去",
+    "dropped drug": "漏掉了原文的药名“{}”，请补上",
+    "new number": "出现了原文没有的数值“{}”，请按原文写",
+    "dropped dose": "漏掉或改动了原文的用量“{}”，请按原文写",
+    "new result": "出现了原文没有的检查结果“{}”，请删去",
+    "new certainty": "出现了原文没有的肯定说法“{}”，请删去或改为原文的说法",
+    "dropped prohibition": "漏掉了原文的禁忌或劝阻“{}”，请补上",
+    "flipped prohibition": "把原文的禁忌或劝阻“{}”写成了别的意思，请按原文写",
+    "laterality": "左右与原文不符或漏写：“{}”，请按原文写",
+    "age": "漏掉了原文的年龄“{}”，请补上",
+    "pregnancy": "孕期或哺乳信息与原文不符：“{}”，请按原文写",
+}
+CLAUSES = re.compile(r"[。！？!?；;\n，,：:]")
+SENTENCES = re.compile(r"[。！？!?；;\n]")
+
+
+def check(question: str, source: str, rewritten: str) -> list[Finding]:
+    """All findings, the gravest kinds first, one for each kind and span."""
+    question, source, rewritten = (_plain(text) for text in (question, source, rewritten))
+    given = f"{question}\n{source}"
+    found = [
+        *_drugs(given, source, rewritten),
+        *_numbers(given, source, rewritten),
+        *_results(given, rewritten),
+        *_certainty(given, source, rewritten),
+        *_prohibitions(source, rewritten),
+        *_sides(given, source, rewritten),
+        *_people(given, source, rewritten),
+    ]
+    return [Finding(kind, span, MESSAGES[kind].format(span)) for kind, span in dict.fromkeys(found)]
+
+
+@functools.cache
+def version() -> str:
+    """Hash of the rules: answers judged by others are judged again."""
+    folder = Path(__file__).parent
+    names = ("faithfulness.py", "faithfulness.json", "terms.py", "drugs.json")
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in names)).hexdigest()[:16]
+
+
+@functools.cache
+def _words() -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(Path(__file__).with_name("faithfulness.json").read_text(encoding="utf-8"))
+    return data
+
+
+@functools.cache
+def _pattern(name: str) -> re.Pattern[str]:
+    return re.compile(_words()[name])
+
+
+_SPOKEN = (
+    (r"早晚各(?:服|用|吃)?(?:一|1)?次", "每日2次"),
+    (r"\bbid\b", "每日2次"),
+    (r"\btid\b", "每日3次"),
+    (r"\b(?:qd|qn)\b", "每日1次"),
+)
+
+
+def _plain(text: str) -> str:
+    text = text.translate(terms.FULL_WIDTH)
+    for pattern, plain in _SPOKEN:
+        text = re.sub(pattern, plain, text, flags=re.IGNORECASE)
+    return text
+
+
+Found = tuple[str, str]
+
+# ---------------------------------------------------------------- drugs
+
+
+def _drugs(given: str, source: str, rewritten: str) -> Iterator[Found]:
+    """``given`` ends with ``source``."""
+    known, now = terms.drugs(given), terms.drugs(rewritten)
+    for drug in now:
+        if not _named(drug, known, given):
+            yield "new drug", drug.text
+    for drug in known:
+        if drug.start >= len(given) - len(source) and not _named(drug, now, rewritten):
+            yield "dropped drug", drug.text
+
+
+def _named(drug: Drug, others: list[Drug], text: str) -> bool:
+    """Whether ``text``, with ``others`` in it, names the drug, under any of its names or by the class it begins with."""
+    if any(drug.name == other.name for other in others):
+        return True
+    if drug.name.endswith("类"):
+        return any(other.name.startswith(drug.name[:2]) for other in others)
+    return not drug.known and drug.text in text
+
+
+# ---------------------------------------------------------------- numbers
+
+DOSES = {"mg", "ml", "mg/kg", "IU", "万单位", "片", "粒", "袋", "支", "滴", "丸", "喷", "揿", "包", "枚"}
+# "一" before these is an article as often as a number.
+VAGUE = {"天", "次", "年", "月", "度", "℃", "级", "期", "倍", "杯", "瓶", "斤", "分钟"}
+SCALE = {"g": ("mg", 1000.0), "μg": ("mg", 0.001), "L": ("ml", 1000.0), "周": ("天", 7.0), "年": ("月", 12.0)}
+_NUMBER = re.compile(r"\d+(?:\.\d+)?|半|[一二两三四五六七八九十百]+")
+NEAR = 25  # characters; a frequency this close to a drug or a dose is part of its use
+
+
+def _numbers(given: str, source: str, rewritten: str) -> Iterator[Found]:
+    stated = terms.quantities(given)
+    known = {value for quantity in stated for value in _values(quantity)}
+    found = terms.quantities(rewritten)
+    now = {value for quantity in found for value in _values(quantity)}
+    for quantity in found:
+        if not _is_vague(quantity) and not _values(quantity) <= known:
+            yield "new number", quantity.text
+    wanted = [quantity for quantity in stated if quantity.start >= len(given) - len(source)]
+    places = [quantity.start for quantity in wanted if _unit(quantity) in DOSES] + [drug.start for drug in terms.drugs(given)]
+    for quantity in wanted:
+        if _is_use(quantity, places) and not _values(quantity) <= now:
+            yield "dropped dose", quantity.text
+        if quantity.unit == "岁" and not _values(quantity) <= now:
+            yield "age", quantity.text
+
+
+def _unit(quantity: Quantity) -> str:
+    return SCALE.get(quantity.unit, (quantity.unit, 1.0))[0]
+
+
+def _values(quantity: Quantity) -> set[tuple[str, float]]:
+    """Both ends of a range, in one unit for masses, volumes and times."""
+    if quantity.unit == "次/日":
+        return {("次/日", round(quantity.value, 3))}
+    unit, scale = SCALE.get(quantity.unit, (quantity.unit, 1.0))
+    return {(unit, round(terms.number(text) * scale, 6)) for text in _NUMBER.findall(quantity.text)}
+
+
+def _is_vague(quantity: Quantity) -> bool:
+    return quantity.text.startswith(("一", "半")) and quantity.unit in VAGUE
+
+
+def _is_use(quantity: Quantity, places: list[int]) -> bool:
+    if quantity.unit == "次/日":
+        return any(abs(place - quantity.start) <= NEAR for place in places)
+    return _unit(quantity) in DOSES
+
+
+# ---------------------------------------------------------------- test results
+
+
+def _results(given: str, rewritten: str) -> Iterator[Found]:
+    known = {pair for clause in CLAUSES.split(given) for pair in _result(clause)}
+    tests = {test for test, _ in known}
+    for clause in CLAUSES.split(rewritten):
+        for test, value in _result(clause):
+            stated = (test, value) in known or (value == "shown" and test in tests) or (not test and bool(known))
+            if not stated:
+                yield "new result", clause.strip()
+    if not known and (match := _pattern("based_on").search(rewritten)):
+        yield "new result", match[0]
+
+
+def _result(clause: str) -> list[tuple[str, str]]:
+    """The tests a clause gives a result of, with the result: (test or "" for tests in general, kind of result)."""
+    tests = _pattern("tests").findall(clause)
+    if not tests and not _pattern("general_tests").search(clause):
+        return []
+    if _pattern("hypothetical").search(clause):
+        return []
+    return [(test, kind) for kind, pattern in _words()["results"].items() if re.search(pattern, clause) for test in tests or [""]]
+
+
+# ---------------------------------------------------------------- certainty
+
+
+def _certainty(given: str, source: str, rewritten: str) -> Iterator[Found]:
+    allowed = set(_claims("cure", source)) | set(_claims("diagnosis", given))
+    for name in ("cure", "diagnosis"):
+        for claim in _claims(name, rewritten):
+            if claim not in allowed:
+                yield "new certainty", claim
+
+
+def _claims(name: str, text: str) -> Iterator[str]:
+    for clause in CLAUSES.split(text):
+        for match in _pattern(name).finditer(clause):
+            before = clause[max(0, match.start() - 6) : match.start()]
+            denied = _pattern("negated").search(before) if name == "cure" else _pattern("unsure").search(clause)
+            if not denied:
+                yield match[0]
+
+
+# ---------------------------------------------------------------- prohibitions
+
+ENOUGH = 0.5  # share of the characters that say what is prohibited
+LATE = re.compile(r"[禁忌慎]")  # prohibitions that often stand after what they are about
+
+
+def _prohibitions(source: str, rewritten: str) -> Iterator[Found]:
+    rewritten = _uniform(rewritten)
+    scopes = [_content(scope) for scope in _scopes(rewritten)]
+    clauses = [_content(clause) for clause in CLAUSES.split(rewritten)]
+    for said, items in _prohibited(source):
+        for item in items:
+            if not any(_covers(scope, item) for scope in scopes):
+                yield "flipped prohibition" if any(_covers(clause, item) for clause in clauses) else "dropped prohibition", said
+                break
+
+
+def _prohibited(text: str) -> Iterator[tuple[str, list[set[str]]]]:
+    """What each prohibition of ``text`` forbids: its words, and the characters of every item of its list."""
+    for clause in CLAUSES.split(text):
+        plain = _pattern("no_prohibition").sub("", _uniform(clause))
+        match = _pattern("prohibitions").search(plain)
+        if not match or "?" in clause:
+            continue
+        after, before = plain[match.end() :], plain[: match.start()]
+        subject = before if LATE.search(match[0]) or not _content(after) else ""
+        items = [_content(item) for item in re.split(r"[、/]|或者?|以及|及|和|与", f"{subject}、{after}")]
+        if any(items):
+            yield clause.strip(), [item for item in items if item]
+
+
+def _scopes(text: str) -> Iterator[str]:
+    """The stretches of ``text`` that a prohibition governs: its clause and what follows, up to a word of permission."""
+    for sentence in SENTENCES.split(text):
+        clauses = re.split(r"[，,：:]", sentence)
+        for number, clause in enumerate(clauses):
+            match = _pattern("prohibitions").search(clause) or _pattern("scopes").search(clause)
+            if match and not _pattern("no_prohibition").search(clause):
+                yield _scope(clauses, number, bool(LATE.search(match[0])))
+
+
+def _scope(clauses: list[str], number: int, late: bool) -> str:
+    parts = [clauses[number]]
+    for clause in clauses[number + 1 :]:
+        if _pattern("permissions").search(clause):
+            break
+        parts.append(clause)
+    if late and number and not _pattern("permissions").search(clauses[number - 1]):
+        parts.append(clauses[number - 1])
+    return "".join(parts)
+
+
+@functools.cache
+def _synonyms() -> tuple[dict[str, str], re.Pattern[str]]:
+    plain = {word: plain for plain, words in _words()["synonyms"].items() for word in words.split()}
+    return plain, re.compile("|".join(sorted(map(re.escape, plain), key=len, reverse=True)))
+
+
+def _uniform(text: str) -> str:
+    """Near words made one."""
+    plain, pattern = _synonyms()
+    return pattern.sub(lambda match: plain[match[0]], text)
+
+
+@functools.cache
+def _fillers() -> frozenset[str]:
+    return frozenset(_words()["fillers"])
+
+
+def _content(text: str) -> set[str]:
+    """The characters of a text that carry its meaning."""
+    return {character for character in text if character.isalnum()} - _fillers()
+
+
+def _covers(scope: set[str], item: set[str]) -> bool:
+    return len(scope & item) >= ENOUGH * len(item)
+
+
+# ---------------------------------------------------------------- sides, pregnancy
+
+
+def _sides(given: str, source: str, rewritten: str) -> Iterator[Found]:
+    known, wanted, now = (_sided(text) for text in (given, source, rewritten))
+    for side, part in now:
+        other = ("左" if side == "右" else "右", part)
+        if not any(side == seen for seen, _ in known) or (other in known and (side, part) not in known):
+            yield "laterality", side + part
+    for side, part in wanted:
+        if not any(side == seen for seen, _ in now):
+            yield "laterality", side + part
+
+
+def _sided(text: str) -> list[tuple[str, str]]:
+    return re.findall(rf"(左|右)({_words()['parts']})", text)
+
+
+def _people(given: str, source: str, rewritten: str) -> Iterator[Found]:
+    given, source, rewritten = (_pattern("not_people").sub("", text) for text in (given, source, rewritten))
+    for pattern in _words()["people"].values():
+        now, known, wanted = (re.search(pattern, text) for text in (rewritten, given, source))
+        if now and not known:
+            yield "pregnancy", rewritten[now.start() : now.start() + 4]
+        if wanted and not now:
+            yield "pregnancy", source[wanted.start() : wanted.start() + 4]
