@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 LEVELS = "CBA"  # rising: today's doctor, emergency department now, call 120 now
+TOLD_BEFORE = 160  # characters a film, a book or a lesson named before a match reaches
 MATCHES_LOOKED_AT = 12  # per pattern; repeating one word a thousand times must not cost time
 
 
@@ -57,9 +58,10 @@ class Knowledge:
 
     rules: tuple[Rule, ...]
     scopes: dict[str, re.Pattern[str]]
-    simplified: dict[int, str]
+    simplified: dict[int, int]
     typos: dict[str, str]
     typo: re.Pattern[str]
+    idioms: re.Pattern[str]
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ def load() -> Knowledge:
     table = str.maketrans(data["traditional"]["from"], data["traditional"]["to"])
     typos = data["typos"]
     typo = re.compile("|".join(sorted(map(re.escape, typos), key=len, reverse=True)))
-    return Knowledge(tuple(rules), scopes, table, typos, typo)
+    idioms = re.compile(_expand("|".join(data["idioms"]), words))
+    return Knowledge(tuple(rules), scopes, table, typos, typo, idioms)
 
 
 def _rule(entry: dict[str, Any], words: dict[str, str]) -> Rule:
@@ -139,7 +142,8 @@ def normalise(text: str) -> Text:
         size += len(piece)
         breaks.append(size)
     plain = "".join(kept).replace("\ue000", ".")
-    return Text(knowledge.typo.sub(lambda found: knowledge.typos[found[0]], plain), tuple(breaks))
+    mended = knowledge.typo.sub(lambda found: knowledge.typos[found[0]], plain)
+    return Text(knowledge.idioms.sub(lambda found: "□" * len(found[0]), mended), tuple(breaks))
 
 
 # ---------------------------------------------------------------- matching
@@ -181,34 +185,43 @@ def _is_live(text: Text, span: tuple[int, int], despite: frozenset[str], scopes:
 
 def _silenced(text: Text, span: tuple[int, int], scopes: dict[str, re.Pattern[str]]) -> Iterator[str]:
     """The scopes a match stands in."""
-    start, end = span
-    sentence_start = text.plain.rfind("。", 0, start) + 1
-    sentence_end = text.plain.find("。", end)
-    sentence = text.plain[sentence_start : sentence_end if sentence_end >= 0 else len(text.plain)]
-    clause_start = max(sentence_start, text.plain.rfind("，", 0, start) + 1, _break_before(text, start))
-    clause_end = re.compile("[，。]").search(text.plain, end)
-    after = text.plain[end : clause_end.start() if clause_end else len(text.plain)]
-    before = text.plain[clause_start:start]
-    if scopes["negation"].search(before) or scopes["negation_after"].match(after):
+    plain, (start, end) = text.plain, span
+    sentence_start = plain.rfind("。", 0, start) + 1
+    sentence_end = (plain + "。").index("。", end)
+    clause_start = max(sentence_start, plain.rfind("，", 0, start) + 1, _break_before(text, start))
+    clause_end = min(sentence_end, (plain + "，").index("，", end))
+    sentence, before = plain[sentence_start:sentence_end], plain[sentence_start:start]
+    clause, after = plain[clause_start:start], plain[end:clause_end]
+    here = scopes["here"].search(sentence)
+    if (
+        scopes["negation"].search(clause)
+        or scopes["negation_inside"].search(plain[start:end])
+        or scopes["negation_after"].match(after)
+    ):
         yield "negated"
-    if _is_past(text.plain[sentence_start:start], before, sentence, scopes):
+    if _since("past", clause, "lately", scopes) or (
+        scopes["over"].search(sentence) and _since("past|over", before, "now", scopes)
+    ):
         yield "past"
-    if scopes["supposed"].search(text.plain[clause_start:start]):
+    if _since("supposed", before, "now", scopes):
         yield "supposed"
-    if scopes["taught"].search(sentence) and not scopes["here"].search(sentence):
-        yield "taught"
-    if scopes["told"].search(text.plain[sentence_start:start]):
+    if _since("told", plain[max(0, start - TOLD_BEFORE) : start], "now", scopes) or (
+        not here and scopes["told"].search(sentence)
+    ):
         yield "told"
+    if not here and scopes["taught"].search(sentence):
+        yield "taught"
+    if not here and scopes["habitual"].search(sentence):
+        yield "habitual"
+
+
+def _since(name: str, before: str, ended_by: str, scopes: dict[str, re.Pattern[str]]) -> bool:
+    """Whether the last word of a scope in ``before`` comes after the last word that ends the scope."""
+    opened = [found.end() for found in scopes[name].finditer(before)]
+    ended = [found.end() for found in scopes[ended_by].finditer(before)]
+    return max(opened, default=-1) > max(ended, default=-1)
 
 
 def _break_before(text: Text, position: int) -> int:
     index = bisect_right(text.breaks, position)
     return text.breaks[index - 1] if index else 0
-
-
-def _is_past(before: str, clause: str, sentence: str, scopes: dict[str, re.Pattern[str]]) -> bool:
-    """Past when the last time word before it is a past one: in its clause, or in its sentence when that tells an old story."""
-    scope = before if scopes["story"].search(sentence) else clause
-    past = [found.end() for found in scopes["past"].finditer(scope)]
-    now = [found.end() for found in scopes["now"].finditer(scope)]
-    return bool(past) and max(past) > max(now, default=-1)
