@@ -74,12 +74,12 @@ class Journal:
         self.path = path
         self._lock = _lock(path)
         try:
-            self._writer = _connect(path)
+            self._writer, self._reader = _connect(path), _connect(path)
             self._writer.executescript(CREATE)
             self._claim(owner)
-            self._reader = _connect(path)
-        except sqlite3.DatabaseError as error:
-            raise self._explain(error) from None
+        except (sqlite3.DatabaseError, ValueError) as error:
+            os.close(self._lock)
+            raise self._explain(error) if isinstance(error, sqlite3.DatabaseError) else error from None
         self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
 
