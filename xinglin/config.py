@@ -130,6 +130,12 @@ class Serve(Section):
     """Port of the page and the API."""
     quantization: Literal["none", "nf4", "int8"] = "none"
     """How chat and serving hold the base."""
+    upstream: str = ""
+    """OpenAI-compatible server that answers instead of an engine in this process (vLLM, SGLang, Ollama), such as http://gpu:8000/v1."""
+    queue: int = Field(default=64, ge=0)
+    """Most requests that wait for the model; the next one is told to come back later (429)."""
+    database: str = ""
+    """Where ratings are kept, as an SQLAlchemy URL; empty: feedback.sqlite in `runs`."""
 
 
 class Export(Section):

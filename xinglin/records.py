@@ -7,20 +7,19 @@ In: files of question-answer rows in any of the shapes real corpora come in. Out
 """
 
 import contextlib
-import csv
-import gzip
 import hashlib
 import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xinglin import __version__
+from xinglin import __version__, reading
 from xinglin.schema import Message
+from xinglin.shapes import Dialogue
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,8 @@ def atomic(path: Path) -> Iterator[io.TextIOWrapper]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -168,39 +167,25 @@ def finish(folder: Path, expected: Mapping[str, Any], outputs: Iterable[Path], f
 
 
 def read(path: str | Path, columns: Mapping[str, str] | None = None) -> Iterator[Record | Rejected]:
-    """Rows of a corpus file, in order; a row that cannot be read is yielded as ``Rejected``, never raised."""
-    path = Path(path)
-    for number, row in enumerate(_rows(path), 1):
-        source = {"file": path.name, "row": number}
-        question, answer = _pair(row)
-        if not question or not answer:
-            yield Rejected(source, "no question or no answer", str(row)[:200])
-            continue
-        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        key = hashlib.sha256(json.dumps([source, turns], ensure_ascii=False).encode()).hexdigest()[:16]
-        yield Record(key, key, turns, source, {})
+    """Rows of a corpus file, in order; a row that cannot be read is yielded as ``Rejected``, never raised.
+
+    ``columns`` names the columns of a table where the usual names do not fit: ``{"question": …, "answer": …, "department": …}``.
+    """
+    for row in reading.dialogues(Path(path), columns):
+        source = {"file": str(path), "row": row.row}
+        if isinstance(row, Dialogue):
+            yield record(row.turns, source, row.department, row.id)
+        else:
+            yield Rejected(source, row.reason, row.raw)
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    data = gzip.open(path).read() if path.suffix == ".gz" else path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("gb18030", errors="replace")
-    if path.suffix == ".csv":
-        yield from csv.DictReader(io.StringIO(text))
-    elif path.suffix == ".json":
-        yield from json.loads(text)
-    else:
-        yield from (json.loads(line) for line in text.splitlines() if line.strip())
+def record(turns: Sequence[str], source: dict[str, Any], department: str | None, id: str | None, group: str = "") -> Record:
+    """A record of alternating turns, the user's first; its id is the hash of what is said, its own id is kept in ``meta``."""
+    messages = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(turns)]
+    key = digest("\x1e".join(turns))
+    meta = {name: value for name, value in (("department", department), ("id", id)) if value}
+    return Record(key, group or key, messages, source, meta)
 
 
-def _pair(row: Mapping[str, Any]) -> tuple[str, str]:
-    if "conversations" in row:
-        turns = {turn["role"]: turn["content"] for turn in row["conversations"]}
-        return turns.get("user", ""), turns.get("assistant", "")
-    question = row.get("ask") or row.get("instruction") or row.get("question") or ""
-    answer = row.get("answer") or row.get("output") or ""
-    if isinstance(question, list):
-        question, answer = "".join(question), "".join(answer)
-    return question, answer
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

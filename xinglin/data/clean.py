@@ -1,98 +1,167 @@
 """Clean: corpora of any shape in, rows one can train on out.
 
-In: the files of the recipe. Out, below ``runs/<name>/1-clean``: ``records.jsonl`` (one Record per line), ``rejected.jsonl`` (every
-row that was not taken over, with its reason), ``report.json`` and ``report.html``. One rejected row::
+In: the files of the recipe. Out, below ``runs/<name>/1-clean``: ``records.jsonl`` (one Record per line), ``rejected.jsonl``
+(every row not taken over, with its reason), ``report.json`` and ``report.html``. One rejected row::
 
     {"source": {"file": "my.csv", "row": 17}, "reason": "advertisement", "raw": "……七天一疗程，无效退款"}
+
+Rows go through in batches, and what is done with a batch is kept on disk: a killed run goes on behind the last one.
 """
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterator
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from xinglin import records
+from xinglin import reading, records
 from xinglin.config import Recipe
-from xinglin.data import duplicates, filters
-from xinglin.data.normalise import TURN, normalise
+from xinglin.data import clusters, hub, report
+from xinglin.data.batches import Options, frame, prepare
+from xinglin.data.benchmarks import Benchmarks
+from xinglin.data.normalise import TURN
+from xinglin.data.progress import Progress
 from xinglin.records import Record, Rejected
-from xinglin.safety import pii
 
 FOLDER = "1-clean"
-SETTINGS = ("clean",)
+SETTINGS = ("clean", "data")
+BATCH = 50_000  # rows; what a killed run does again at most
+
+
+class Part(NamedTuple):
+    """One prepared batch of a file: its good rows, its rejected rows, and the sketches of the good ones."""
+
+    source: str  # the file as the recipe names it
+    good: Path
+    bad: Path
+    sketch: Path
 
 
 def inputs(recipe: Recipe) -> list[Path]:
     if not recipe.data:
         raise ValueError("data is empty: name the corpus files in the recipe, such as data: [my.csv], or data: [demo]")
-    for path in recipe.files:
+    files = [*hub.sources(recipe).values(), *recipe.clean.decontaminate]
+    for path in files:
         if not path.is_file():
-            raise ValueError(f"data: {path} is not a file; name corpus files, or demo for the built-in sample")
-    return recipe.files
+            raise ValueError(f"{path}: no such file; data and clean.decontaminate name files, hub data sets or demo")
+    return files
 
 
 def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
-    rejected: list[Rejected] = []
-    rows: list[Record] = []
-    for path in recipe.files:
-        for row in records.read(path, recipe.clean.columns):
-            if isinstance(row, Record):
-                rows.append(row)
-            else:
-                rejected.append(row)
-    table = _table(rows, recipe)
-    rejected += [Rejected(rows[place].source, reason, answer[:200]) for place, reason, answer in _rejects(table)]
-    table = table.filter(pl.col("reason").is_null())
-    kept, dropped = _deduplicate(table, rows)
-    rejected += dropped
-    outputs = [folder / "records.jsonl", folder / "rejected.jsonl", folder / "report.json"]
-    records.write_jsonl(outputs[0], kept)
-    records.write_jsonl(outputs[1], rejected)
-    reasons = Counter(row.reason.split(":")[0] for row in rejected)
-    records.write_json(outputs[2], {"kept": len(kept), "rejected": dict(reasons)})
-    return outputs, {"rows": len(kept) + len(rejected), "kept": len(kept), **reasons}
+    sources = hub.sources(recipe)
+    work = _work(recipe, folder, sources)
+    kinds = {name: reading.detect(path) for name, path in sources.items()}
+    parts = _prepare_all(recipe, sources, kinds, work)
+    _refuse_unreadable(parts)
+    for part in parts:
+        if not part.sketch.exists():
+            clusters.write_sketch(part.sketch, pl.read_ipc(part.good)["text"].to_list())
+    fates = clusters.find([part.sketch for part in parts], [part.good for part in parts], recipe.clean.near_duplicate)
+    tally = report.Tally(kinds, recipe.train.max_length)
+    outputs = [folder / name for name in ("records.jsonl", "rejected.jsonl", "report.json", "report.html")]
+    with records.atomic(outputs[0]) as kept, records.atomic(outputs[1]) as rejected:
+        for row in _outcomes(parts, fates, tally):
+            (kept if isinstance(row, Record) else rejected).write(records.to_json(row) + "\n")
+    records.write_json(outputs[2], tally.facts())
+    records.write_text(outputs[3], report.page(tally, recipe.name))
+    shutil.rmtree(work)
+    return outputs, tally.counts()
 
 
-def _table(rows: list[Record], recipe: Recipe) -> pl.DataFrame:
-    texts = [TURN.join(turn["content"].replace(TURN, "") for turn in row.messages) for row in rows]
-    table = pl.DataFrame({"place": range(len(rows)), "text": texts}, schema={"place": pl.Int64, "text": pl.String})
-    turns = pl.col("text").str.split(TURN)
-    table = table.with_columns(normalise(pl.col("text"))).with_columns(question=turns.list.get(-2), answer=turns.list.get(-1))
-    table = table.with_columns(reason=filters.reasons(recipe.clean.min_chars, recipe.clean.max_chars))
-    masked = [pii.mask(text) for text in table["text"]]
-    return table.with_columns(
-        text=pl.Series([m.text for m in masked], dtype=pl.String), marks=pl.Series([len(m.spans) for m in masked], dtype=pl.Int64)
-    )
+def _work(recipe: Recipe, folder: Path, sources: dict[str, Path]) -> Path:
+    """Folder of the prepared batches of exactly these files, settings and code; those of others are removed."""
+    files = [
+        [str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in (*sources.values(), *recipe.clean.decontaminate)
+    ]
+    state = json.dumps([files, recipe.clean.model_dump(mode="json", exclude={"engine"}), records.code_version(), BATCH])
+    work = folder / f"work-{hashlib.sha256(state.encode()).hexdigest()[:12]}"
+    for other in folder.glob("work-*"):
+        if other != work:
+            shutil.rmtree(other)
+    work.mkdir(parents=True, exist_ok=True)
+    return work
 
 
-def _rejects(table: pl.DataFrame) -> Iterator[tuple[int, str, str]]:
-    yield from table.filter(pl.col("reason").is_not_null()).select("place", "reason", "answer").iter_rows()
+def _prepare_all(recipe: Recipe, sources: dict[str, Path], kinds: dict[str, reading.Kind], work: Path) -> list[Part]:
+    options = Options(recipe.clean, Benchmarks(recipe.clean.decontaminate))
+    parts: list[Part] = []
+    total = sum(path.stat().st_size for path in sources.values())
+    with Progress("clean", total) as progress:
+        before = 0
+        for number, (name, path) in enumerate(sources.items()):
+            rows = 0
+            for part, count, position in _prepare(name, path, kinds[name], options, work / f"{number:03}", recipe):
+                rows += count
+                parts.append(part)
+                progress.update(before + position, rows)
+            before += path.stat().st_size
+    return parts
 
 
-def _deduplicate(table: pl.DataFrame, rows: list[Record]) -> tuple[list[Record], list[Rejected]]:
-    texts, marks, places = table["text"].to_list(), table["marks"].to_list(), table["place"].to_list()
-    roots = duplicates.components(texts, 0.8).roots().tolist()
-    groups = duplicates.components([text.split(TURN)[-2] for text in texts], 0.8).roots().tolist()
-    best: dict[int, int] = {}
-    for index, root in enumerate(roots):
-        if root not in best or (marks[index], index) < (marks[best[root]], best[root]):
-            best[root] = index
-    kept, rejected = [], []
-    for index, root in enumerate(roots):
-        source = rows[places[index]].source
-        if best[root] != index:
-            rejected.append(Rejected(source, f"near_duplicate: of {rows[places[best[root]]].source}", texts[index][:200]))
-            continue
-        turns = [
-            {"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate(texts[index].split(TURN))
-        ]
-        group = _digest(texts[groups[index]].split(TURN)[-2])
-        kept.append(Record(_digest(texts[index]), group, turns, source, rows[places[index]].meta))
-    return kept, rejected
+def _prepare(
+    name: str, path: Path, kind: reading.Kind, options: Options, stem: Path, recipe: Recipe
+) -> Iterator[tuple[Part, int, int]]:
+    """The parts of one file, with the rows and the bytes read for each; parts that are there are not made again."""
+    position = reading.Position()
+    rows = reading.dialogues(path, recipe.clean.columns, kind, position)
+    number = 0
+    while batch := list(islice(rows, BATCH)):
+        part = Part(name, *(stem.parent / f"{stem.name}-{number:05}.{kind}" for kind in ("good", "bad", "npy")))
+        if not part.bad.exists():
+            prepared = prepare(frame(batch), options)
+            reason = pl.col("reason")
+            _write(prepared.filter(reason.is_null()).drop("reason"), part.good)
+            _write(prepared.filter(reason.is_not_null()), part.bad)
+        yield part, len(batch), position.bytes
+        number += 1
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _write(rows: pl.DataFrame, path: Path) -> None:
+    """Whole or not at all; the rejected rows of a part are written last, and stand for all of it."""
+    temporary = path.with_suffix(".part")
+    rows.write_ipc(temporary)
+    temporary.replace(path)
+
+
+def _refuse_unreadable(parts: Sequence[Part]) -> None:
+    """Stop where not one row of a file could be read: that is a wrong file or a missing column, not dirt."""
+    for name in dict.fromkeys(part.source for part in parts):
+        own = [part for part in parts if part.source == name]
+        reasons = pl.concat([pl.read_ipc(part.bad)["reason"] for part in own])
+        readable = any(pl.read_ipc(part.good).height for part in own)
+        if not readable and reasons.str.starts_with("unreadable").all():
+            raise ValueError(f"{name}: no row could be read; the first is {reasons[0]}")
+
+
+def _outcomes(parts: Sequence[Part], fates: clusters.Fates, tally: report.Tally) -> Iterator[Record | Rejected]:
+    """Every row of every part, in order, as a record or with the reason why not."""
+    first = 0
+    places = clusters.Places([part.good for part in parts], [part.source for part in parts])
+    for part in parts:
+        good, bad = pl.read_ipc(part.good), pl.read_ipc(part.bad)
+        for row in bad.iter_rows(named=True):
+            rejected = Rejected({"file": part.source, "row": row["row"]}, row["reason"], row["text"][:200].replace(TURN, "\n"))
+            tally.reject(rejected, row["kinds"])
+            yield rejected
+        for number, row in enumerate(good.iter_rows(named=True), first):
+            yield _outcome(part.source, number, row, fates, places, tally)
+        first += good.height
+
+
+def _outcome(
+    source: str, number: int, row: dict[str, Any], fates: clusters.Fates, places: clusters.Places, tally: report.Tally
+) -> Record | Rejected:
+    origin = {"file": source, "row": row["row"]}
+    best = int(fates.best[number])
+    if best == number:
+        record = records.record(row["text"].split(TURN), origin, row["department"], row["id"], fates.group(number))
+        tally.keep(record, row["kinds"])
+        return record
+    reason = clusters.duplicate_reason(row["text"], places.text(best), places.source(best))
+    rejected = Rejected(origin, reason, row["text"][:200].replace(TURN, "\n"))
+    tally.reject(rejected, row["kinds"])
+    return rejected

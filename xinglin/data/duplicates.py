@@ -7,7 +7,8 @@ In: texts. Out: pairs of rows whose sets of character 5-grams overlap by the thr
 128 permutations in 16 bands of 8: a pair at Jaccard 0.8 becomes a candidate with probability 0.95, at 0.9 with 0.9999.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ GRAM = 5
 PERMUTATIONS = 128
 BANDS = 16
 SEED = 42
+REACH = 64  # neighbours each row of a long run of candidates is compared with
 
 Hashes = NDArray[np.uint64]
 Positions = NDArray[np.int64]
@@ -69,7 +71,10 @@ def band_hashes(texts: Sequence[str]) -> Hashes:
 
 def jaccard(first: str, second: str) -> float:
     """Exact Jaccard similarity of the two sets of character 5-grams, 0 to 1."""
-    one, other = grams(first), grams(second)
+    return overlap(grams(first), grams(second))
+
+
+def overlap(one: frozenset[str], other: frozenset[str]) -> float:
     shared = len(one & other)
     return shared / (len(one) + len(other) - shared)
 
@@ -102,24 +107,66 @@ class Components:
         return np.fromiter(map(self.root, range(len(self.parent))), np.int64, len(self.parent))
 
 
-def candidates(bands: Iterable[Hashes]) -> Iterator[tuple[int, int]]:
-    """Pairs of rows that share a hash in some band; ``bands`` yields one column (all rows) per band."""
+def join_candidates(
+    joined: Components, rows: Positions, bands: Iterable[Hashes], text: Callable[[int], str], threshold: float
+) -> None:
+    """Join ``rows`` (their numbers) that share a hash in some band and whose exact similarity reaches ``threshold``.
+
+    ``bands`` yields, band after band, one hash per row; ``text`` gives the text of a row number.
+    """
+    apart = np.empty(0, np.int64)  # pairs already checked and found different, as first * total + second
+    total = len(joined.parent)
     for column in bands:
-        order = np.argsort(column, kind="stable")
-        edges = np.flatnonzero(np.diff(column[order])) + 1
-        for bucket in np.split(order, edges) if len(edges) + 1 < len(order) else ():
-            if len(bucket) > 1:
-                members = bucket.tolist()
-                yield from ((first, second) for place, first in enumerate(members) for second in members[place + 1 :])
+        for pairs in _pairs(column, rows):
+            keys = np.setdiff1d(pairs[:, 0] * total + pairs[:, 1], apart)
+            failed = _verify(joined, keys, total, text, threshold)
+            apart = np.union1d(apart, np.array(failed, np.int64))
+
+
+def _pairs(column: Hashes, rows: Positions) -> Iterator[Positions]:
+    """Pairs of rows with the same hash: first all neighbours, so that long runs join early, then those farther apart.
+
+    Of a run longer than ``REACH`` every row is paired with the first one and the next ``REACH``.
+    """
+    order = np.argsort(column, kind="stable")
+    hashes, numbers = column[order], rows[order]
+    near = _lagged(hashes, numbers, 1)
+    yield near
+    far, lag = [], 2
+    while len(near) and lag <= REACH:
+        near = _lagged(hashes, numbers, lag)
+        far.append(near)
+        lag += 1
+    if len(near):
+        first = np.searchsorted(hashes, hashes, "left")
+        apart = np.arange(len(hashes)) - first > REACH
+        far.append(np.sort(np.stack([numbers[first[apart]], numbers[apart]], 1), 1))
+    if far:
+        yield np.concatenate(far)
+
+
+def _lagged(hashes: Hashes, numbers: Positions, lag: int) -> Positions:
+    equal = np.flatnonzero(hashes[lag:] == hashes[:-lag])
+    return np.sort(np.stack([numbers[equal], numbers[equal + lag]], 1), 1)
+
+
+def _verify(joined: Components, keys: Positions, total: int, text: Callable[[int], str], threshold: float) -> list[int]:
+    """Join the pairs that are similar enough; returns the keys of those that are not."""
+    failed = []
+    known = functools.lru_cache(4096)(lambda number: grams(text(number)))
+    for key in keys.tolist():
+        first, second = divmod(key, total)
+        if joined.root(first) == joined.root(second):
+            continue
+        if overlap(known(first), known(second)) >= threshold:
+            joined.join(first, second)
+        else:
+            failed.append(key)
+    return failed
 
 
 def components(texts: Sequence[str], threshold: float) -> Components:
-    """Rows joined wherever their exact similarity reaches ``threshold``."""
+    """Texts joined wherever their exact similarity reaches ``threshold``; for a list that fits in memory."""
     joined = Components(len(texts))
-    checked: set[tuple[int, int]] = set()
-    for pair in candidates(band_hashes(texts).T):
-        if pair not in checked and joined.root(pair[0]) != joined.root(pair[1]):
-            checked.add(pair)
-            if jaccard(texts[pair[0]], texts[pair[1]]) >= threshold:
-                joined.join(*pair)
+    join_candidates(joined, np.arange(len(texts)), band_hashes(texts).T, texts.__getitem__, threshold)
     return joined

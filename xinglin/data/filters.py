@@ -9,8 +9,6 @@ import re
 
 import polars as pl
 
-from xinglin.schema import TITLES
-
 NAMES = {
     "unreadable": "无法读取",
     "no_question": "没有问题",
@@ -32,61 +30,88 @@ NAMES = {
     "near_duplicate": "近似重复",
 }
 
+_CHINESE_NUMBER = "[一二三四五六七八九十百千\\d]"
+
 # UTF-8 read as GBK shows these ideographs, which no simplified text uses; GBK read as Latin-1 shows runs of À-ÿ.
-_MOJIBAKE = r"\x{FFFD}|锟斤拷|烫烫烫|[\x{E000}-\x{F8FF}]{2}|[À-ÿ][À-ÿ¡-¿]{3}|(?:[锛銆鐨鍙鏄鍚鍦鍐鐥鎴鍒鎮杩鑳闂紝].{0,12}){3}"
-_GREETING = (
-    r"[您你]好[呀啊吗]?|亲|在的[哦呢]?|(?:很)?高兴(?:能)?为[您你](?:解答|服务)|感谢[您你](?:对我)?的?(?:信任|咨询|提问)|"
-    r"[您你]的问题我已经?看到了?|(?:希望|期望)(?:我|以上)的?(?:回答|解释|建议|解答)?(?:能)?对[您你]有所?帮助|"
-    r"祝[您你]?(?:早日|身体|生活|工作|全家|家人|开心|天天)[^。！!，,]{0,10}|(?:早日康复|身体健康|生活愉快)|谢谢[您你]?(?:的咨询|的信任)?|"
-    r"这里是[^。，]{0,15}(?:为[您你]服务|医生)|请问有什么(?:可以)?帮[到助]?[您你]?的?"
-)
-_NON_ANSWER = (
-    r"(?:答案|回答|回复)?(?:见|同|如)(?:上|楼上|前)(?:面)?(?:的?(?:回答|回复|所述))?[，。,.！!]?(?:$|不再|看|即可|谢谢)|(?:参考|看|问|同意?)楼上|楼上(?:说|正解|回答)|"
-    r"点(?:此|击(?:这里|此处|链接|进入|头像|下方))[^。]{0,10}(?:咨询|查看|提问|预约|问诊)|自己(?:去)?(?:百度|搜|查)|百度一下|看我(?:前面|之前|上面)的|"
-    r"(?:不太?|我也不)(?:清楚|知道|懂)[，,。！!]?(?:帮顶|等|路过|$|建议问)|帮顶|帮你顶|路过|占楼|同问|求解答"
-)
+_MOJIBAKE = "|".join((
+    r"\x{FFFD}|锟斤拷|烫烫烫|[\x{E000}-\x{F8FF}]{2}|[À-ÿ][À-ÿ¡-¿]{3}",
+    r"(?:[锛銆鐨鍙鏄鍚鍦鍐鐥鎴鍒鎮杩鑳闂紝].{0,12}){3}",
+))  # fmt: skip
+_GREETING = "|".join((
+    r"[您你]好[呀啊吗]?|亲|在的[哦呢]?|(?:很)?高兴(?:能)?为[您你](?:解答|服务)",
+    r"感谢[您你](?:对我)?的?(?:信任|咨询|提问)|[您你]的问题我已经?看到了?",
+    r"(?:希望|期望)(?:我|以上)的?(?:回答|解释|建议|解答)?(?:能)?对[您你]有所?帮助",
+    r"祝[您你]?(?:早日|身体|生活|工作|全家|家人|开心|天天)[^。！!，,]{0,10}",
+    r"(?:早日康复|身体健康|生活愉快)|谢谢[您你]?(?:的咨询|的信任)?",
+    r"这里是[^。，]{0,15}(?:为[您你]服务|医生)|请问有什么(?:可以)?帮[到助]?[您你]?的?",
+))  # fmt: skip
+_NON_ANSWER = "|".join((
+    r"(?:答案|回答|回复)?(?:见|同|如)(?:上|楼上|前)(?:面)?(?:的?(?:回答|回复|所述))?[，。,.！!]?(?:$|不再|看|即可|谢谢)",
+    r"(?:参考|看|问|同意?)楼上|楼上(?:说|正解|回答)|看我(?:前面|之前|上面)的",
+    r"点(?:此|击(?:这里|此处|链接|进入|头像|下方))[^。]{0,10}(?:咨询|查看|提问|预约|问诊)",
+    r"自己(?:去)?(?:百度|搜|查)|百度一下|帮顶|帮你顶|路过|占楼|同问|求解答",
+    r"^(?:这个)?(?:我)?(?:也)?不太?(?:清楚|知道|懂)[，,。！!]?(?:帮顶|等|路过|$|建议问)",
+))  # fmt: skip
 _CONTACT_NUMBER = r"(?:1[3-9]\d[ -]?\d{4}[ -]?\d{4}|0\d{2,3}[ -]?\d{7,8}|[48]00[ -]?\d{3,4}[ -]?\d{3,4}|\b[2-9]\d{6,7}\b)"
-_CONTACT = (
-    r"(?i)(?:加|扣|添加|联系|咨询|关注|搜)(?:我|一下|个|下)?(?:的)?(?:医生)?(?:个人)?(?:微信|薇信|威信|v信|vx|wx|qq|扣扣|企鹅|公众号|[vV][:： ])|"
-    r"(?:微信|薇信|威信|v信|vx|wx|qq|扣扣|同号)(?:群|号|号码)?\s?(?:是|为|:|：)?\s?[a-z0-9_-]{5,}|群号\s?[:：]?\s?\d{6,}|私信我|私聊我|"
-    r"(?:扫|识别)[^。，]{0,8}二维码|(?:发|传)(?:到|给|至)?我(?:的)?邮箱|留下?(?:您|你)?的?(?:姓名|电话|手机|联系方式|微信|qq)|"
-    rf"(?:拨打|致电|来电|电话|热线|打|联系|手机|咨询)[^。]{{0,12}}{_CONTACT_NUMBER}|[a-z0-9._-]+@[a-z0-9-]+\.[a-z]{{2,}}"
-)
-_ADVERTISEMENT = (
-    r"祖传(?:秘|验|老)?方|宫廷秘方|无效(?:包)?退款|(?:全额|不好|包)退款|货到付款|先到先得|名额有限|机会难得|错过再等|特惠价|特价|立减|领券|优惠券|优惠卡|优惠活动|"
-    r"厂家直销|零元加盟|(?:诚)?招(?:各地区?)?代理|一件代发|旗舰店|月入过万|老客带新客|买[一二三四五六七八九十\d]送[一二三四五六七八九十\d]|包治百病|签约治疗|治愈率(?:高达|达到?)"
-)
-_PROMOTION = (
-    r"我院|本院|我们医院|(?:专科|男科|妇科|皮肤|口腔|不孕|白癜风|癫痫|骨科)医院|专科门诊部|口腔！|欢迎(?:预约|来院|前来|您)|预约来院|名医团队|专家团队|专家坐诊|亲自坐诊|"
-    r"免费(?:检查|会诊|咨询|领取|挂号)|检查费全免|(?:德国|美国|日本|国际)(?:进口|先进|领先)|唯一一家|活动价|[一二三四五六七八九十百千\d]+元[一/每]?[颗盒疗]?(?:起|盒|三盒)?|"
-    r"周年庆|国庆期间|最后[一二三四五\d]天|直降|随治随走|专利配方|吸收率[^。]{0,8}倍|[一二三四五六七八九十\d]+个疗程|彻底根治|能根治|不复发|纯天然|无副作用|第[一二三四五六七八九十\d]+代|"
-    r"推荐使用|下单|连锁门店"
-)
+_CONTACT = "(?i)" + "|".join((
+    r"(?:加|扣|添加|联系|咨询|关注|搜)(?:我|一下|个|下)?(?:的)?(?:医生)?(?:个人)?"
+    r"(?:微信|薇信|威信|v信|vx|wx|qq|扣扣|企鹅|公众号|v[:： ])",
+    r"(?:微信|薇信|威信|v信|vx|wx|qq|扣扣|同号)(?:群|号|号码)?\s?(?:是|为|:|：)?\s?[a-z0-9_-]{5,}",
+    r"群号\s?[:：]?\s?\d{6,}|私信我|私聊我|(?:扫|识别)[^。，]{0,8}二维码",
+    r"(?:发|传)(?:到|给|至)?我(?:的)?邮箱|留下?(?:您|你)?的?(?:姓名|电话|手机|联系方式|微信|qq)",
+    rf"(?:拨打|致电|来电|电话|热线|打|联系|手机|咨询)[^。]{{0,12}}{_CONTACT_NUMBER}",
+    r"[a-z0-9._-]+@[a-z0-9-]+\.[a-z]{2,}",
+))  # fmt: skip
+# One of these is enough, ...
+_ADVERTISEMENT = "|".join((
+    r"祖传(?:秘|验|老)?方|宫廷秘方|无效(?:包)?退款|(?:全额|不好|包)退款|货到付款|先到先得|名额有限|机会难得|错过再等",
+    r"特惠价|立减|领券|优惠券|优惠卡|优惠活动|厂家直销|零元加盟|(?:诚)?招(?:各地区?)?代理|一件代发|旗舰店",
+    rf"月入过万|老客带新客|买{_CHINESE_NUMBER}送{_CHINESE_NUMBER}|签约治疗",
+))  # fmt: skip
+# ... of these three different ones.
+_PROMOTION = "|".join((
+    r"我院|本院|我们医院|(?:专科|男科|妇科|皮肤|口腔|不孕|白癜风|癫痫|骨科)医院|专科门诊部|口腔！",
+    r"欢迎(?:预约|来院|前来|您)|预约来院|名医团队|专家团队|专家坐诊|亲自坐诊",
+    r"免费(?:检查|会诊|咨询|领取|挂号)|检查费全免|(?:德国|美国|日本|国际)(?:进口|先进|领先)|唯一一家|活动价|特价",
+    rf"{_CHINESE_NUMBER}+元(?:一[颗盒]|[颗盒起])|周年庆|国庆期间|最后{_CHINESE_NUMBER}天|直降|随治随走|专利配方",
+    rf"吸收率[^。]{{0,8}}倍|彻底根治|能根治|不复发|纯天然|无副作用|包治百病|第{_CHINESE_NUMBER}+代|推荐使用|下单|连锁门店",
+))  # fmt: skip
 _FINISHED = r"[。！？!?…~～；;.）)\]】”’」』》>:\d%℃A-Za-z^]\s*$"
-_CLOSING = r"(?:祝|愿|谢谢|感谢|希望|康复|健康|愉快|好运|平安|顺利|幸福|参考|帮助|[您你]好|吧|哦|的|了|啊|呢|即可|就医|就诊|治疗|检查|观察|[您你])[^，。]{0,3}$"
-_HANGING = r"(?:[，、,：:（(“‘【《\-—和与或及且而但则为对把被让在从向由因若如]|但是|因为|所以|如果|还是|以及|或者|并且|而且|例如|比如|马上|立即|大概需|大约|的话则|的话|一般用|首选|应该|需要|可以|建议)\s*$"
+_CLOSING = (
+    r"(?:祝|愿|谢谢|感谢|希望|康复|健康|愉快|好运|平安|顺利|幸福|参考|帮助|[您你]好|吧|哦|的|了|啊|呢"
+    r"|即可|就医|就诊|治疗|检查|观察|[您你])[^，。]{0,3}$"
+)
+_HANGING = "|".join((
+    r"(?:[，、,：:（(“‘【《\-—和与或及且而但则为对把被让在从向由因若如]",
+    r"但是|因为|所以|如果|还是|以及|或者|并且|而且|例如|比如|马上|立即|大概需|大约|的话则|的话|一般用|首选|应该|需要|可以|建议)\s*$",
+))  # fmt: skip
 
 
 def reasons(min_chars: int, max_chars: int) -> pl.Expr:
     """The name of the first rule that hits a row of ``question`` and ``answer``, or null."""
     question, answer = pl.col("question"), pl.col("answer")
     length = answer.str.len_chars()
+    said = answer.str.replace_all(_GREETING, "")
     rules = {
         "no_question": ~question.str.contains(r"\w"),
         "empty_answer": ~answer.str.contains(r"\w"),
         "mojibake": answer.str.contains(_MOJIBAKE) | question.str.contains(_MOJIBAKE),
         "no_chinese": ~answer.str.contains(r"\p{Han}") | ~question.str.contains(r"\p{Han}"),
-        "greeting_only": (length < 80) & (answer.str.replace_all(_GREETING, "").str.count_matches(r"\w") < 4),
+        "greeting_only": (length < 80) & answer.str.contains(_GREETING) & (said.str.count_matches(r"\w") < 4),
         "non_answer": (length < 40) & answer.str.contains(_NON_ANSWER),
         "too_short": length < min_chars,
         "too_long": length > max_chars,
         "question_equals_answer": question == answer,
         "repetition": (length >= 20) & answer.map_batches(_repetitive, return_dtype=pl.Boolean),
         "contact_soliciting": answer.str.contains(_CONTACT),
-        "advertisement": answer.str.contains(_ADVERTISEMENT) | (answer.str.count_matches(_PROMOTION) >= 3),
+        "advertisement": answer.str.contains(_ADVERTISEMENT) | _promotes(answer),
         "cut_off": _cut_off(answer),
     }
     return pl.coalesce(*(pl.when(hit).then(pl.lit(name)) for name, hit in rules.items()), pl.lit(None, pl.String))
+
+
+def _promotes(answer: pl.Expr) -> pl.Expr:
+    return answer.str.extract_all(_PROMOTION).list.n_unique() >= 3
 
 
 def _cut_off(answer: pl.Expr) -> pl.Expr:
@@ -108,8 +133,3 @@ def repetitive(text: str) -> bool:
     if len(set(text)) * 2 > len(text):
         return False
     return any(match.end() - match.start() > len(text) / 3 for match in _LOOP.finditer(text))
-
-
-def sections_named(text: str) -> int:
-    """How many of the three section titles a text names."""
-    return sum(title in text for title in TITLES)

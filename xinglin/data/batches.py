@@ -1,0 +1,78 @@
+"""Batches: everything that is done with a row alone, for thousands of rows at a time.
+
+In: a frame of rows as read (``SCHEMA``). Out: the same rows, normalised, judged and masked; ``reason`` is null for a good row::
+
+    row=17  text="我叫[姓名1]，胃疼怎么办？\\x1e先查明原因……"  department="消化内科"  id=null  reason=null  kinds="name"
+
+A pure function of the frame and the options, so that it gives the same rows in one process and on a cluster.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import polars as pl
+
+from xinglin.config import Clean
+from xinglin.data import filters
+from xinglin.data.benchmarks import Benchmarks
+from xinglin.data.normalise import TURN, normalise
+from xinglin.safety import pii
+from xinglin.shapes import Dialogue, Unreadable
+
+SCHEMA = {"row": pl.Int64, "text": pl.String, "department": pl.String, "id": pl.String, "reason": pl.String}
+
+
+class Options(NamedTuple):
+    clean: Clean
+    benchmarks: Benchmarks
+
+
+def frame(rows: Sequence[Dialogue | Unreadable]) -> pl.DataFrame:
+    """Rows as read, turns joined; of an unreadable one the reason and its beginning."""
+    columns = zip(*map(_values, rows), strict=True)
+    return pl.DataFrame(dict(zip(SCHEMA, columns, strict=True)) if rows else None, schema=SCHEMA)
+
+
+def _values(row: Dialogue | Unreadable) -> tuple[int, str, str | None, str | None, str | None]:
+    if isinstance(row, Dialogue):
+        return row.row, _joined(row.turns), row.department, row.id, None
+    return row.row, row.raw, None, None, row.reason
+
+
+def _joined(turns: Sequence[str]) -> str:
+    text = TURN.join(turns)
+    return text if text.count(TURN) == len(turns) - 1 else TURN.join(turn.replace(TURN, "") for turn in turns)
+
+
+def prepare(rows: pl.DataFrame, options: Options) -> pl.DataFrame:
+    """Normalise, filter, compare with the benchmarks, mask."""
+    readable = pl.col("reason").is_null()
+    good = rows.filter(readable).with_columns(normalise(pl.col("text"), options.clean.simplified))
+    turns = pl.col("text").str.split(TURN)
+    good = good.with_columns(question=turns.list.get(-2), answer=turns.list.get(-1))
+    good = good.with_columns(reason=filters.reasons(options.clean.min_chars, options.clean.max_chars))
+    good = options.benchmarks.mark(good)
+    done = pl.concat([good.select(list(SCHEMA)), rows.filter(~readable)]).sort("row")
+    return masked(done) if options.clean.mask else done.with_columns(kinds=pl.lit(""))
+
+
+def masked(rows: pl.DataFrame) -> pl.DataFrame:
+    """Personal data replaced, its kinds listed in ``kinds``, one word for each datum; rejected rows are masked too."""
+    suspect = pl.col("text").str.contains(pii.TRIGGER)
+    found = rows.filter(suspect).with_columns(pl.col("text").map_batches(_mask, return_dtype=MASKED).alias("masked"))
+    found = found.with_columns(text=pl.col("masked").struct["text"], kinds=pl.col("masked").struct["kinds"]).drop("masked")
+    return pl.concat([rows.filter(~suspect).with_columns(kinds=pl.lit("")), found]).sort("row")
+
+
+MASKED = pl.Struct({"text": pl.String, "kinds": pl.String})
+
+
+def _mask(texts: pl.Series) -> pl.Series:
+    results = [pii.mask(text) for text in texts]
+    return pl.DataFrame(
+        {
+            "text": [result.text for result in results],
+            "kinds": [" ".join(kind for _, _, kind in result.spans) for result in results],
+        },
+        schema={"text": pl.String, "kinds": pl.String},
+    ).to_struct(texts.name)

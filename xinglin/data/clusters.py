@@ -1,0 +1,127 @@
+"""Clusters: which good rows are copies of one another, which one stays, and which questions belong together.
+
+In: the prepared parts of a corpus. Out, for every good row, the number of the row that stands for it and of its question group::
+
+    best  [0, 1, 0, 3]      row 2 is a copy of row 0
+    group [0, 1, 0, 1]      row 3 asks what row 1 asks
+
+What is held for a row in memory is a few numbers; its texts stay on disk (memory-mapped) and are fetched to check candidates.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from xinglin import schema
+from xinglin.data.duplicates import BANDS, Components, Hashes, Positions, band_hashes, jaccard, join_candidates
+from xinglin.data.normalise import TURN
+from xinglin.records import digest
+
+_CHUNK = 10_000
+
+
+class Places:
+    """Good rows by their number over all parts: text, question and where they came from."""
+
+    def __init__(self, good: Sequence[Path], sources: Sequence[str] = ()) -> None:
+        self.frames = [pl.read_ipc(path) for path in good]
+        self.starts = np.cumsum([0, *(frame.height for frame in self.frames)])
+        self.sources = sources
+
+    def _find(self, number: int) -> tuple[int, int]:
+        part = int(np.searchsorted(self.starts, number, "right")) - 1
+        return part, number - int(self.starts[part])
+
+    def text(self, number: int) -> str:
+        part, place = self._find(number)
+        return str(self.frames[part]["text"][place])
+
+    def question(self, number: int) -> str:
+        return self.text(number).split(TURN)[-2]
+
+    def marks(self, number: int) -> int:
+        """How many personal data were replaced in a row."""
+        part, place = self._find(number)
+        return len(str(self.frames[part]["kinds"][place]).split())
+
+    def source(self, number: int) -> str:
+        part, place = self._find(number)
+        return f"{self.sources[part]}:{self.frames[part]['row'][place]}"
+
+
+class Fates(NamedTuple):
+    best: Positions
+    groups: Positions
+    places: Places
+
+    def group(self, number: int) -> str:
+        """Name of a row's question group: the hash of its earliest question, so that it stays when rows are added behind."""
+        return digest(self.places.question(int(self.groups[number])))
+
+
+def write_sketch(path: Path, texts: Sequence[str]) -> None:
+    """What is remembered of a part to find copies: (2 + 2 * BANDS, rows) hashes, of whole rows and of questions."""
+    questions = [text.split(TURN)[-2] for text in texts]
+    columns = [_exact(texts), *band_hashes(texts).T, _exact(questions), *band_hashes(questions).T]
+    temporary = path.with_suffix(".part.npy")
+    np.save(temporary, np.stack(columns) if texts else np.empty((2 + 2 * BANDS, 0), np.uint64))
+    temporary.replace(path)
+
+
+def _exact(texts: Sequence[str]) -> Hashes:
+    return pl.Series(texts, dtype=pl.String).hash(seed=1).to_numpy()
+
+
+def find(sketches: Sequence[Path], good: Sequence[Path], threshold: float) -> Fates:
+    """Join copies and like questions over all parts; choose the best row of every cluster of copies."""
+    places = Places(good)
+    loaded = [np.load(path, mmap_mode="r") for path in sketches]
+
+    def column(index: int) -> Hashes:
+        return np.concatenate([sketch[index] for sketch in loaded]) if loaded else np.empty(0, np.uint64)
+
+    rows = _joined(column, 0, places.text, threshold)
+    questions = _joined(column, 1 + BANDS, places.question, threshold)
+    return Fates(_best(rows.roots(), places), questions.roots(), places)
+
+
+def _joined(column: Callable[[int], Hashes], first: int, text: Callable[[int], str], threshold: float) -> Components:
+    """Rows with the same text joined, then, among one of each, those similar by ``threshold``."""
+    exact = column(first)
+    joined = Components(len(exact))
+    order = np.argsort(exact, kind="stable")
+    same = np.flatnonzero(exact[order][1:] == exact[order][:-1])
+    for place in same.tolist():
+        joined.join(int(order[place]), int(order[place + 1]))
+    if threshold < 1:
+        single = np.delete(order, same + 1)
+        single.sort()
+        join_candidates(joined, single, (column(first + 1 + band)[single] for band in range(BANDS)), text, threshold)
+    return joined
+
+
+def _best(roots: Positions, places: Places) -> Positions:
+    """For every row the one that stands for its cluster; a row without copies stands for itself."""
+    best = np.arange(len(roots))
+    order = np.argsort(roots, kind="stable")
+    starts = np.flatnonzero(np.diff(roots[order], prepend=-1))
+    for members in np.split(order, starts[1:]) if len(order) else ():
+        if len(members) > 1:
+            best[members] = min(members.tolist(), key=lambda number: _worth(number, places))
+    return best
+
+
+def _worth(number: int, places: Places) -> tuple[bool, int, bool, int, int]:
+    """Smallest is best: complete in three sections, least personal data, finished, longest answer, earliest."""
+    answer = places.text(number).split(TURN)[-1]
+    unfinished = answer[-1:] not in "。！？!?.;；）)"
+    return bool(schema.check(answer)), places.marks(number), unfinished, -len(answer), number
+
+
+def duplicate_reason(text: str, kept: str, source: str) -> str:
+    if text == kept:
+        return f"exact_duplicate: of {source}"
+    return f"near_duplicate: of {source} (similarity {jaccard(text, kept):.2f})"
