@@ -348,6 +348,22 @@ class Engine:
         counts = (labels[:, 1:] != IGNORED).sum(1).tolist()
         return [(part.sum().item(), count) for part, count in zip(each.split(counts), counts, strict=True)]
 
+    def first_tokens(
+        self, batch: Sequence[Sequence[Message]], choices: Sequence[str], *, tuned: bool = True
+    ) -> list[list[float]]:
+        """Log-probability of each choice (one token each, such as an exam's letters) as the first token of the answer."""
+        rows = [encode(self.tokenizer, messages) for messages in batch]
+        wanted = [self.tokenizer.encode(choice, add_special_tokens=False) for choice in choices]
+        assert all(len(ids) == 1 for ids in wanted), f"not one token each: {choices}"
+        width, pad = max(map(len, rows)), self.tokenizer.pad_token_id
+        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=self.model.device)
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=self.model.device)
+        last = torch.tensor([len(row) - 1 for row in rows], device=self.model.device)
+        with self._lock, self._switched(tuned), torch.inference_mode():
+            hidden = self.causal.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+            logits = self.causal.lm_head(hidden[torch.arange(len(rows), device=last.device), last])
+        return logits.float().log_softmax(-1)[:, [ids[0] for ids in wanted]].tolist()  # type: ignore[no-any-return]
+
     def _generate(
         self, ids: torch.Tensor, mask: torch.Tensor, config: GenerationConfig, tuned: bool, seed: int | None, **arguments: Any
     ) -> torch.Tensor:
