@@ -6,6 +6,7 @@ loss of given answers. It is the only module that loads weights and the only one
 
 import contextlib
 import json
+import logging
 import os
 import re
 import threading
@@ -32,6 +33,9 @@ from transformers.generation.streamers import BaseStreamer
 
 from xinglin import hub, schema
 from xinglin.schema import Message
+
+# bitsandbytes says at every start on a CPU that an optional kernel of the hub is not there.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 IGNORED = -100
 FINGERPRINT = "xinglin.json"

@@ -335,7 +335,8 @@ class Log(TrainerCallback):
 
 def open_checkpoints(folder: Path, recipe: Recipe) -> Path:
     """The folder of checkpoints; those of other rows or settings are removed, and so are partly written ones."""
-    expected = records.manifest(inputs(recipe), recipe.model_dump(mode="json", include=set(SETTINGS)))
+    rows = {path.name: records.sha256(path) for path in inputs(recipe)}
+    expected = {"rows": rows, "settings": recipe.model_dump(mode="json", include=set(SETTINGS))}
     identity = folder / "identity.json"
     if folder.exists() and (not identity.exists() or json.loads(identity.read_text(encoding="utf-8")) != expected):
         say(f"train: {folder} is of other rows or settings; starting anew")
