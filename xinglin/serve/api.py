@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
+from sqlalchemy import Engine
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xinglin.safety.triage import Alert
-from xinglin.serve import answer, page, protocol
+from xinglin.serve import answer, feedback, page, protocol, runs
 from xinglin.serve.backend import Backend, Finished, Pieces, find
 from xinglin.serve.gate import Full, Gate, Ticket
 from xinglin.serve.metrics import Metrics
@@ -46,11 +47,14 @@ class Server:
     backend: Backend | None = None
     waiting: int = 64
     key: str = ""
+    database: str = ""
     gate: Gate = field(init=False)
+    store: Engine = field(init=False)
     metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
         self.gate = Gate(1, self.waiting)
+        self.store = feedback.open_store(self.database, self.runs)
         if self.backend:
             self.ready(self.backend)
 
@@ -144,9 +148,6 @@ class Answering(Response):
                 yield data
         except Refusal as refusal:
             yield protocol.event(refusal.body())
-        except Exception:
-            LOG.exception("an answer failed")
-            yield protocol.event(Refusal(500, "the model failed; the server's log has the reason", "model_failed").body())
 
     async def _wait(self, ticket: Ticket) -> AsyncGenerator[bytes, None]:
         """Comments, which clients skip, until it is this request's turn."""
@@ -191,9 +192,13 @@ class Answering(Response):
                         metrics.add("tokens", item.prompt_tokens, kind="prompt")
                         metrics.add("tokens", item.completion_tokens, kind="completion")
                     yield item
-            except Exception:
+            except Refusal:
                 metrics.add("failures")
                 raise
+            except Exception:  # whatever broke in the model: the log has it, the client gets an error it understands
+                metrics.add("failures")
+                LOG.exception("an answer failed")
+                raise Refusal(500, "the model failed; the server's log has the reason", "model_failed") from None
 
 
 async def merged(pieces: Pieces) -> AsyncGenerator[str | Finished, None]:
@@ -333,10 +338,12 @@ def _wrong_key() -> Refusal:
 
 
 def create_app(server: Server) -> FastAPI:
+    answer.alerts([""])  # loads the red-flag rules: without them there is no server
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     app.add_middleware(Edge, server=server)
     _add_errors(app)
     _add_api(app, server)
+    _add_records(app, server)
     _add_page(app, server)
     return app
 
@@ -387,6 +394,42 @@ def _add_api(app: FastAPI, server: Server) -> None:
 
 def _model(name: str, tuned: bool) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "xinglin", "xinglin": {"tuned": tuned}}
+
+
+def _add_records(app: FastAPI, server: Server) -> None:
+    """Ratings and training runs. Database and files are read in threads: they must not hold up answers."""
+
+    @app.post("/v1/feedback")
+    async def add(request: Request) -> Response:
+        try:
+            given = feedback.read(protocol.decode(await body(request)))
+        except ValueError as error:
+            raise Refusal(400, str(error), "invalid_value") from None
+        fingerprint = server.backend.fingerprint if server.backend else ""
+        return reply({"id": await asyncio.to_thread(feedback.add, server.store, given, fingerprint)})
+
+    @app.delete("/v1/feedback/{number:int}")
+    async def remove(number: int) -> Response:
+        if not await asyncio.to_thread(feedback.remove, server.store, number):
+            raise Refusal(404, f"rating {number} does not exist", "not_found")
+        return reply({"id": number, "deleted": True})
+
+    @app.get("/v1/feedback")
+    def export() -> Response:
+        lines = "".join(protocol.dumps(row) + "\n" for row in feedback.rows(server.store))
+        return Response(lines, media_type="application/jsonl")
+
+    @app.get("/v1/runs")
+    def all_runs() -> Response:
+        return reply({"object": "list", "data": runs.found(server.runs)})
+
+    @app.get("/v1/runs/{name}")
+    def run(name: str, request: Request) -> Response:
+        after = request.query_params.get("after", "0")
+        try:
+            return reply({"object": "list", "data": runs.log(server.runs, name, int(after[:9]))})
+        except ValueError as error:
+            raise Refusal(404, str(error), "not_found") from None
 
 
 def _add_page(app: FastAPI, server: Server) -> None:

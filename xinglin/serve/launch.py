@@ -15,7 +15,7 @@ import uvicorn
 
 from xinglin.config import Recipe
 from xinglin.serve.api import Server, create_app
-from xinglin.serve.backend import Backend, Local
+from xinglin.serve.backend import Backend, Local, Upstream
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 DRAIN = 30  # seconds that answers in progress get after SIGTERM
@@ -34,9 +34,11 @@ def serve(recipe: Recipe) -> None:
     if host not in LOOPBACK and not key:
         raise ValueError(f"serve.host={host}: other machines reach it only with a key; set XINGLIN_API_KEY, or leave 127.0.0.1")
     listener = bind(host, port)
-    server = Server(recipe.name, recipe.runs, key=key)
-    settings = uvicorn.Config(create_app(server), log_level="warning", timeout_graceful_shutdown=DRAIN, server_header=False)
-    runner = uvicorn.Server(settings)
+    settings = recipe.serve
+    server = Server(recipe.name, recipe.runs, waiting=settings.queue, key=key, database=settings.database)
+    runner = uvicorn.Server(
+        uvicorn.Config(create_app(server), log_level="warning", timeout_graceful_shutdown=DRAIN, server_header=False)
+    )
     failures: list[Exception] = []
     threading.Thread(target=_load, args=(recipe, server, runner, failures), daemon=True).start()
     shown = "localhost" if host in LOOPBACK else host
@@ -72,6 +74,9 @@ def _load(recipe: Recipe, server: Server, runner: uvicorn.Server, failures: list
 
 
 def backend(recipe: Recipe) -> Backend:
+    if recipe.serve.upstream:
+        say(f"answers come from {recipe.serve.upstream}")
+        return Upstream(recipe.serve.upstream, recipe.name, os.environ.get("XINGLIN_UPSTREAM_KEY", ""))
     adapter = adapter_of(recipe)
     if adapter is None:
         say(f"no adapter in {recipe.folder / '4-train'} yet: serving the base model alone (`xinglin train` makes one)")

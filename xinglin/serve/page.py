@@ -13,7 +13,7 @@ from xinglin import __version__, schema
 
 STATIC = Path(__file__).parent / "static"
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-FILES = {"/": "index.html"} | {f"/{name}": name for name in ("style.css", "app.js", "icon.svg")}
+FILES = {"/": "index.html", "/runs": "runs.html"} | {f"/{name}": name for name in ("style.css", "app.js", "runs.js", "icon.svg")}
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "

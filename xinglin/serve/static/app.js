@@ -102,7 +102,7 @@ async function ask(text, variety) {
   $("question").value = "";
   grow();
   draw();
-  scroll(true);
+  scroll();
   await Promise.all(turn.answers.map((answer) => write(answer, turn, earlier, variety)));
   running = [];
   keep();
@@ -151,7 +151,6 @@ async function stream(answer, turn, earlier, variety, signal) {
     rest = events.pop();
     for (const event of events) receive(event, answer, turn);
     paint(answer);
-    scroll(false);
   }
   if (!answer.finish) throw { code: "cut" };
 }
@@ -186,10 +185,8 @@ function explain(error) {
   return t(zh, en);
 }
 
-const scroll = (always) => {
-  const log = $("log");
-  if (always || log.scrollHeight - log.scrollTop - log.clientHeight < 120) log.scrollTop = log.scrollHeight;
-};
+// The newest question goes to the top once; the page then stays where the reader is.
+const scroll = () => $("turns").lastElementChild?.scrollIntoView({ block: "start" });
 
 function busy(is) {
   $("send").hidden = is;
@@ -216,6 +213,7 @@ function raise(more, answer, turn) {
   turn.alert = more.alerts[0];
   paintAlert();
   paint(answer);
+  scroll();
 }
 
 function paintAlert() {
@@ -341,7 +339,7 @@ function drawNotices(answer) {
 
 function drawTools(answer, turn, last) {
   const bar = h("div", { class: "tools" });
-  if (last) bar.append(tool("retry", t("重新回答", "Retry"), () => resend(turn, turn.question, 0.7)));
+  if (last && turn.answers[0] === answer) bar.append(tool("retry", t("重新回答", "Retry"), () => resend(turn, turn.question, 0.7)));
   if (last && answer.finish === "length") bar.append(tool("send", t("继续写", "Continue"), () => ask(t("请接着上一条回答写完。", "请接着上一条回答写完。"))));
   if (!answer.text) return [bar];
   bar.append(tool("copy", t("复制", "Copy"), (event) => copy(plain(answer), event.currentTarget)));
@@ -357,14 +355,28 @@ const plain = (answer) => `${answer.text.trim()}\n\n（${known.label}）${known.
 async function post(value) {
   const response = await fetch("/v1/feedback", { method: "POST", headers: headers(), body: JSON.stringify(value) });
   announce(response.ok ? t("已记录，谢谢", "Noted, thank you") : t("没有记录成功", "Could not be noted"));
-  return response.ok;
+  return response.ok ? (await response.json()).id : null;
 }
 
-function rate(answer, turn, vote) {
-  answer.vote = vote;
-  answer.asking = vote === "down";
-  if (vote === "up") sendRating(answer, turn, []);
+// A rating counts at once; choosing it again takes it back, another one replaces it.
+async function rate(answer, turn, vote) {
+  const again = answer.vote === vote;
+  answer.vote = again ? null : vote;
+  answer.asking = !again && vote === "down";
   paint(answer);
+  await takeBack(answer);
+  if (!again) await sendRating(answer, turn, []);
+}
+
+async function takeBack(answer) {
+  if (answer.rating) await fetch("/v1/feedback/" + answer.rating, { method: "DELETE", headers: headers() });
+  answer.rating = null;
+}
+
+async function sendRating(answer, turn, reasons) {
+  await takeBack(answer);
+  answer.rating = await post({ vote: answer.vote, reasons, model: answer.model, question: turn.question, answer: answer.text, answer_id: answer.id });
+  keep();
 }
 
 function drawReasons(answer, turn) {
@@ -372,8 +384,6 @@ function drawReasons(answer, turn) {
   const send = h("button", { class: "quiet", type: "button", onclick: () => { answer.asking = false; sendRating(answer, turn, boxes.filter((box) => box.checked).map((box) => box.value)); paint(answer); } }, t("提交", "Send"));
   return h("div", { class: "chips", role: "group", "aria-label": t("哪里不好", "What is wrong") }, h("span", {}, t("哪里不好？", "What is wrong?")), ...boxes.map((box) => h("label", {}, box, box.value)), send);
 }
-
-const sendRating = (answer, turn, reasons) => post({ vote: answer.vote, reasons, model: answer.model, question: turn.question, answer: answer.text, answer_id: answer.id });
 
 function drawVote(turn) {
   const [first, second] = turn.answers;
@@ -406,7 +416,7 @@ function show(other) {
   chat = other;
   menu(false);
   draw();
-  scroll(true);
+  scroll();
 }
 
 function clearAll(event) {
@@ -487,8 +497,8 @@ function translate() {
   document.documentElement.lang = english ? "en" : "zh-CN";
   const swap = (name, get, set) => {
     for (const element of document.querySelectorAll(`[data-en${name}]`)) {
-      const zh = (element.dataset["zh" + name] ??= get(element));
-      set(element, english ? element.getAttribute("data-en" + name) : zh);
+      if (!element.hasAttribute("data-zh" + name)) element.setAttribute("data-zh" + name, get(element));
+      set(element, element.getAttribute((english ? "data-en" : "data-zh") + name));
     }
   };
   swap("", (element) => element.textContent, (element, text) => (element.textContent = text));
