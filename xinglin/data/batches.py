@@ -58,7 +58,7 @@ def prepare(rows: pl.DataFrame, options: Options) -> pl.DataFrame:
 
 def masked(rows: pl.DataFrame) -> pl.DataFrame:
     """Personal data replaced, its kinds listed in ``kinds``, one word for each datum; rejected rows are masked too."""
-    suspect = pl.col("text").str.contains(pii.TRIGGER)
+    suspect = pl.any_horizontal(pl.col("text").str.contains(trigger) for trigger in pii.TRIGGERS)
     found = rows.filter(suspect).with_columns(pl.col("text").map_batches(_mask, return_dtype=MASKED).alias("masked"))
     found = found.with_columns(text=pl.col("masked").struct["text"], kinds=pl.col("masked").struct["kinds"]).drop("masked")
     return pl.concat([rows.filter(~suspect).with_columns(kinds=pl.lit("")), found]).sort("row")
