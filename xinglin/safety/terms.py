@@ -43,19 +43,21 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Lexicon:
-    """drugs.json: class of each name, names behind aliases, adult limits in mg (single, daily), what to avoid by condition,
+    """drugs.json: class of each name, names behind aliases, adult limits in mg (single, daily) and a
+    child's in mg/kg at once, what to avoid by condition,
     words of a drug's shape that are none."""
 
     classes: Mapping[str, str]
     aliases: Mapping[str, str]
     limits: Mapping[str, tuple[float, float]]
+    per_kilogram: Mapping[str, float]
     avoid: Mapping[str, frozenset[str]]
     generic: frozenset[str]
     pattern: re.Pattern[str]
 
 
 # The short word for the whole class; in front of other characters it begins a name of its own, known or invented.
-_BARE_CEPHALOSPORIN = "头孢(?=类|菌|等|和|或|与|及|的|药|抗|过|片|胶囊|颗粒|会|不|可|是|有|吗|后|前|也|都|时|就|[^一-鿿]|$)"
+_BARE_CEPHALOSPORIN = "头孢(?=类|期|菌|等|和|或|与|及|的|药|抗|过|第|片|胶囊|颗粒|会|不|可|是|有|吗|后|前|也|都|时|就|[^一-鿿]|$)"
 
 
 @functools.cache
@@ -67,6 +69,7 @@ def lexicon() -> Lexicon:
         classes,
         data["aliases"],
         {name: (single, daily) for name, (single, daily) in data["limits"].items()},
+        data["per_kilogram"],
         {condition: frozenset(names.split()) for condition, names in data["avoid"].items()},
         frozenset(data["generic"].split()),
         re.compile(_alternation([*map(re.escape, spellings), _BARE_CEPHALOSPORIN]), re.IGNORECASE),
@@ -96,16 +99,16 @@ _FORM = (
 )
 _WORD = r"[一-鿿A-Za-z]"
 _SHAPED = re.compile(
-    rf"(?P<stem>{_WORD}{{0,5}}(?:{_STEM}){_WORD}{{0,2}})|(?P<form>{_WORD}{{2,8}})(?:{_FORM})|"
+    rf"(?P<head>{_WORD}{{0,5}})(?P<stem>{_STEM})(?P<tail>{_WORD}{{0,2}})|(?P<form>{_WORD}{{2,8}})(?:{_FORM})|"
     rf"(?<=[服吃用])(?P<pill>{_WORD}{{3,7}}?)(?:片|丸)"
 )
 # Where a name begins: what stands before it in a sentence is not part of it.
 _BEFORE = re.compile(
     r"^.*(?:服用|口服|使用|应用|给予|加用|联用|联合|选用|换用|改用|停用|禁用|避免|慎用|外用|涂抹|外涂|注射|静滴|含服|长期|小儿|儿童|成人|比如|例如|例|如|"
-    r"或者|以及|包括|可以|可|的|和|与|或|及|、|用|服|吃|是|为|对|把|将|在|等|了|种|类|药|给|含|有|要|请|再|先|不|涂|喷|打|加|因|做|查|嚼|整|按|"
+    r"或者|以及|包括|可以|可选|可加|可配|也可|选择|的|和|与|或|及|、|用|服|吃|是|为|对|把|将|在|等|了|种|类|药|给|含|有|要|请|再|先|不|涂|喷|打|加|因|做|查|嚼|整|按|"
     r"上|下|每|天|日|次|粒|片|时|后|前)"
 )
-_AFTER = re.compile(r"(?:等|类|的|是|和|或|与|可|有|不|在|能|会|应|为|对|药|片|胶|颗|注|每|一|口|及|，).*$")
+_AFTER = re.compile(r"(?:过敏|史|等|类|的|是|和|或|与|可以|可能|有|不|在|能|会|应|为|对|药|片|胶|颗|注|每|一|口|及|，).*$")
 
 
 def drugs(text: str) -> list[Drug]:
@@ -126,11 +129,12 @@ def _unknown(masked: str) -> list[Drug]:
     """Words of a drug's shape in a text whose known drugs are blanked out."""
     found = []
     for match in _SHAPED.finditer(masked):
-        group = str(match.lastgroup)
-        name = match[group]
-        start = match.start(group) + len(_lead(name))
-        name = _AFTER.sub("", name[len(_lead(name)) :])
-        if len(name) >= (4 if group == "pill" else 3 if group == "stem" else 2) and name not in lexicon().generic:
+        group = "head" if match["stem"] else str(match.lastgroup)
+        lead = len(_lead(match[group]))
+        name = match[group][lead:] + (match["stem"] + _AFTER.sub("", match["tail"]) if match["stem"] else "")
+        start = match.start(group) + lead
+        shortest = 4 if group == "pill" else 3 if group == "head" else 2
+        if len(name) >= shortest and name not in lexicon().generic:
             found.append(Drug(start, start + len(name), name, name, False))
     return found
 
@@ -157,7 +161,7 @@ _FREQUENCY = re.compile(
     rf"|(?P<bare>{_NUMBER})\s*次\s*/\s*(?P<per>天|日|周)|每(?:隔)?(?P<hours>{_NUMBER})(?:\s*[-~～—–至到]\s*{_NUMBER})?\s*(?:个)?小时(?:一|1)?次"
 )
 _AMOUNT = re.compile(
-    rf"(?<![\d.一-九])(?P<low>{_NUMBER})(?:\s*(?:{_UNIT})?\s*[-~～—–至到]\s*(?P<high>{_NUMBER}))?\s*(?P<unit>{_UNIT})(?![A-Za-z])"
+    rf"(?<![\d.一二三四五六七八九十百])(?P<low>{_NUMBER})(?:\s*(?:{_UNIT})?\s*[-~～—–至到]\s*(?P<high>{_NUMBER}))?\s*(?P<unit>{_UNIT})(?![A-Za-z])"
 )
 _TO_MG = {"mg": 1.0, "g": 1000.0, "μg": 0.001}
 
@@ -209,7 +213,7 @@ def milligrams(quantity: Quantity) -> float | None:
 
 _NEGATION = re.compile(
     r"禁用|禁忌|禁止|忌用|忌服|慎用|避免|不宜|不能|不可|不要|不应|不得|不建议|不推荐|勿|停用|停服|别用|别吃|别服|不用|不必|无需|不需|过敏|不适合|除外|不是|"
-    r"远离|戒|不用于|不主张|拒绝|尽量少|少用|代替|替代|而非|权衡|评估后|遵医嘱|医师确认|医生确认|指导下|由医生|医生决定|医生评估|咨询医生|咨询医师|医生判断|医生同意|医嘱"
+    r"远离|戒|不用于|不主张|拒绝|尽量少|少用|代替|替代|而非|权衡|评估后|遵医嘱|医师确认|医生确认|指导下|由医生|医生决定|医生评估|咨询医生|咨询医师|医生判断|医生同意|医嘱|会减少|损害|损伤|加重|风险|危险|有害|影响(?:胎儿|肾|肝|孩子|宝宝)"
 )
 _CLAUSE = re.compile(r"[^。！？!?；;\n]*[。！？!?；;\n]?")
 
