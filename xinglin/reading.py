@@ -35,8 +35,7 @@ BLOCK = 2**20
 _BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 _DECODER = json.JSONDecoder(strict=False)  # control characters inside strings are removed later
 _GAP = re.compile(r"[\s,\x00]*")
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
-_NEXT = re.compile(r"\}\s*,?\s*(?=\{)")
+_NEXT = re.compile(r"[\]}]\s*,?\s*(?=\{)")
 _DATA = re.compile(r'"data"\s*:\s*\[')
 
 csv.field_size_limit(LONGEST_ROW)

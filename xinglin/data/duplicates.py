@@ -53,20 +53,20 @@ def _roll(codes: Hashes, size: int) -> Hashes:
     return hashes
 
 
-def band_hashes(texts: Sequence[str]) -> Hashes:
-    """MinHash signatures folded into one hash per band: (rows, BANDS)."""
+def band_hashes(texts: Sequence[str], bands: int = BANDS) -> Hashes:
+    """MinHash signatures folded into one hash per band: (rows, bands). More bands find pairs that are less alike."""
     from rensa import RMinHash
 
     if not texts:
-        return np.empty((0, BANDS), np.uint64)
+        return np.empty((0, bands), np.uint64)
     hashes, offsets = gram_hashes(texts)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets.astype(np.uint64), PERMUTATIONS, SEED)
-    signature = np.array(matrix.to_rows(), np.uint64).reshape(len(texts), BANDS, -1)
-    bands = np.zeros((len(texts), BANDS), np.uint64)
+    signature = np.array(matrix.to_rows(), np.uint64).reshape(len(texts), bands, -1)
+    folded = np.zeros((len(texts), bands), np.uint64)
     for column in range(signature.shape[2]):
-        bands = (bands ^ signature[:, :, column]) * _MULTIPLIERS[0]
-        bands ^= bands >> np.uint64(31)
-    return bands
+        folded = (folded ^ signature[:, :, column]) * _MULTIPLIERS[0]
+        folded ^= folded >> np.uint64(31)
+    return folded
 
 
 def jaccard(first: str, second: str) -> float:
@@ -117,13 +117,13 @@ def join_candidates(
     apart = np.empty(0, np.int64)  # pairs already checked and found different, as first * total + second
     total = len(joined.parent)
     for column in bands:
-        for pairs in _pairs(column, rows):
+        for pairs in candidates(column, rows):
             keys = np.setdiff1d(pairs[:, 0] * total + pairs[:, 1], apart)
             failed = _verify(joined, keys, total, text, threshold)
             apart = np.union1d(apart, np.array(failed, np.int64))
 
 
-def _pairs(column: Hashes, rows: Positions) -> Iterator[Positions]:
+def candidates(column: Hashes, rows: Positions) -> Iterator[Positions]:
     """Pairs of rows with the same hash: first all neighbours, so that long runs join early, then those farther apart.
 
     Of a run longer than ``REACH`` every row is paired with the first one and the next ``REACH``.
