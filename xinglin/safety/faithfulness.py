@@ -86,7 +86,7 @@ def _pattern(name: str) -> re.Pattern[str]:
 
 
 _SPOKEN = (
-    (r"早晚各(?:服|用|吃)?(?:一|1)?次", "每日2次"),
+    (r"早晚各\w{0,3}?(?:一|1)次", "每日2次"),
     (r"\bbid\b", "每日2次"),
     (r"\btid\b", "每日3次"),
     (r"\b(?:qd|qn)\b", "每日1次"),
@@ -109,7 +109,7 @@ def _drugs(given: str, source: str, rewritten: str) -> Iterator[Found]:
     """``given`` ends with ``source``."""
     known, now = terms.drugs(given), terms.drugs(rewritten)
     for drug in now:
-        if not _named(drug, known, given):
+        if not _named(drug, known, given) and drug.name not in _words()["no_drugs"].split():
             yield "new drug", drug.text
     for drug in known:
         if drug.start >= len(given) - len(source) and not _named(drug, now, rewritten):
@@ -122,7 +122,7 @@ def _named(drug: Drug, others: list[Drug], text: str) -> bool:
         return True
     if drug.name.endswith("类"):
         return any(other.name.startswith(drug.name[:2]) for other in others)
-    return not drug.known and drug.text in text
+    return drug.text.removesuffix("疫苗") in text if drug.text.endswith("疫苗") else not drug.known and drug.text in text
 
 
 # ---------------------------------------------------------------- numbers
@@ -165,7 +165,9 @@ def _values(quantity: Quantity) -> set[tuple[str, float]]:
 
 
 def _is_vague(quantity: Quantity) -> bool:
-    return quantity.text.startswith(("一", "半")) and quantity.unit in VAGUE
+    return (quantity.text.startswith(("一", "半")) and quantity.unit in VAGUE) or (
+        quantity.unit == "次" and not quantity.text[0].isdigit()
+    )
 
 
 def _is_use(quantity: Quantity, places: list[int]) -> bool:
@@ -177,26 +179,53 @@ def _is_use(quantity: Quantity, places: list[int]) -> bool:
 # ---------------------------------------------------------------- test results
 
 
+ECHO = 0.4  # share of the character pairs
+
+
 def _results(given: str, rewritten: str) -> Iterator[Found]:
-    known = {pair for clause in CLAUSES.split(given) for pair in _result(clause)}
-    tests = {test for test, _ in known}
+    known = _reported(given)
     for clause in CLAUSES.split(rewritten):
         for test, value in _result(clause):
-            stated = (test, value) in known or (value == "shown" and test in tests) or (not test and bool(known))
-            if not stated:
+            stated = (test, value) in known or (not test and bool(known))
+            if not stated or (value == "shown" and not _echoes(clause, given)):
                 yield "new result", clause.strip()
-    if not known and (match := _pattern("based_on").search(rewritten)):
+    match = _pattern("based_on").search(rewritten)
+    if match and not known and match[0] not in given:
         yield "new result", match[0]
 
 
 def _result(clause: str) -> list[tuple[str, str]]:
     """The tests a clause gives a result of, with the result: (test or "" for tests in general, kind of result)."""
     tests = _pattern("tests").findall(clause)
-    if not tests and not _pattern("general_tests").search(clause):
+    if (not tests and not _pattern("general_tests").search(clause)) or _pattern("hypothetical").search(clause):
         return []
-    if _pattern("hypothetical").search(clause):
-        return []
-    return [(test, kind) for kind, pattern in _words()["results"].items() if re.search(pattern, clause) for test in tests or [""]]
+    return [(test, kind) for kind in _kinds(clause) for test in tests or [""]]
+
+
+def _echoes(clause: str, given: str) -> bool:
+    """Whether what a test is said to show stands in question or source, in about these words."""
+    said = re.split(_words()["results"]["shown"], clause)[-1]
+    pairs = [said[start : start + 2] for start in range(len(said) - 1)]
+    return sum(pair in given for pair in pairs) >= ECHO * len(pairs)
+
+
+def _kinds(text: str) -> list[str]:
+    return [kind for kind, pattern in _words()["results"].items() if re.search(pattern, text)]
+
+
+def _reported(given: str) -> set[tuple[str, str]]:
+    """What question and source report of tests, read generously: a test and its result may stand in different clauses,
+    a bare value may be called high or low, and a test that was done shows something."""
+    found: set[tuple[str, str]] = set()
+    for sentence in SENTENCES.split(given):
+        facts = [clause for clause in CLAUSES.split(sentence) if not _pattern("hypothetical").search(clause)]
+        kinds = {kind for clause in facts for kind in _kinds(clause)}
+        found |= {(test, kind) for test in _pattern("tests").findall(sentence) for kind in kinds}
+        found |= {(test, "shown") for clause in facts for test in _pattern("tests").findall(clause)}
+        valued = re.findall(rf"({_words()['tests']})\D{{0,6}}\d", sentence)
+        found |= {(test, kind) for test in valued for kind in ("shown", "high", "low", "normal")}
+        found |= {("", kind) for clause in facts if _pattern("general_tests").search(clause) for kind in _kinds(clause)}
+    return found
 
 
 # ---------------------------------------------------------------- certainty
@@ -221,33 +250,36 @@ def _claims(name: str, text: str) -> Iterator[str]:
 
 # ---------------------------------------------------------------- prohibitions
 
+LONGEST = 20  # characters that say what is prohibited; text without punctuation runs on
+MOST = 0.6  # the same of the words that say for whom; then what is prohibited may be left to the context
 ENOUGH = 0.5  # share of the characters that say what is prohibited
+WEAK = "停戒"  # a prohibition on its own, none behind a permission: 可以停用
 LATE = re.compile(r"[禁忌慎]")  # prohibitions that often stand after what they are about
 
 
 def _prohibitions(source: str, rewritten: str) -> Iterator[Found]:
-    rewritten = _uniform(rewritten)
-    scopes = [_content(scope) for scope in _scopes(rewritten)]
-    clauses = [_content(clause) for clause in CLAUSES.split(rewritten)]
-    for said, items in _prohibited(source):
-        for item in items:
-            if not any(_covers(scope, item) for scope in scopes):
-                yield "flipped prohibition" if any(_covers(clause, item) for clause in clauses) else "dropped prohibition", said
-                break
+    scopes = [_content(_uniform(scope)) for scope in _scopes(rewritten)]
+    clauses = [_content(_uniform(clause)) for clause in CLAUSES.split(rewritten)]
+    for said, subject, items in _prohibited(source):
+        missing = [item for item in items if not any(_covers(scope, item) for scope in scopes)]
+        if missing and not (len(subject) > 1 and any(len(scope & subject) >= MOST * len(subject) for scope in scopes)):
+            flipped = any(_covers(clause, missing[0]) for clause in clauses)
+            yield "flipped prohibition" if flipped else "dropped prohibition", said
 
 
-def _prohibited(text: str) -> Iterator[tuple[str, list[set[str]]]]:
-    """What each prohibition of ``text`` forbids: its words, and the characters of every item of its list."""
+def _prohibited(text: str) -> Iterator[tuple[str, set[str], list[set[str]]]]:
+    """What each prohibition of ``text`` forbids: its words, for whom (if it says so), and the characters of every item."""
     for clause in CLAUSES.split(text):
-        plain = _pattern("no_prohibition").sub("", _uniform(clause))
+        plain = _pattern("no_prohibition").sub("", clause)
         match = _pattern("prohibitions").search(plain)
-        if not match or "?" in clause:
+        if not match or _is_allowed(match[0], plain[: match.start()]):
             continue
-        after, before = plain[match.end() :], plain[: match.start()]
-        subject = before if LATE.search(match[0]) or not _content(after) else ""
-        items = [_content(item) for item in re.split(r"[、/]|或者?|以及|及|和|与", f"{subject}、{after}")]
+        subject, after = _uniform(plain[: match.start()]), _uniform(plain[match.end() :])[:LONGEST]
+        if not _content(after):
+            subject, after = "", subject[-LONGEST:]
+        items = [_content(item) for item in re.split(r"[、/]|或者?|以及|及|和|与", after)]
         if any(items):
-            yield clause.strip(), [item for item in items if item]
+            yield clause.strip(), _content(subject), [item for item in items if item]
 
 
 def _scopes(text: str) -> Iterator[str]:
@@ -255,9 +287,14 @@ def _scopes(text: str) -> Iterator[str]:
     for sentence in SENTENCES.split(text):
         clauses = re.split(r"[，,：:]", sentence)
         for number, clause in enumerate(clauses):
-            match = _pattern("prohibitions").search(clause) or _pattern("scopes").search(clause)
-            if match and not _pattern("no_prohibition").search(clause):
+            plain = _pattern("no_prohibition").sub("", clause)
+            match = _pattern("prohibitions").search(plain) or _pattern("scopes").search(plain)
+            if match and not _is_allowed(match[0], plain[: match.start()]):
                 yield _scope(clauses, number, bool(LATE.search(match[0])))
+
+
+def _is_allowed(marker: str, before: str) -> bool:
+    return marker[0] in WEAK and bool(_pattern("permissions").search(before))
 
 
 def _scope(clauses: list[str], number: int, late: bool) -> str:
@@ -294,7 +331,7 @@ def _content(text: str) -> set[str]:
 
 
 def _covers(scope: set[str], item: set[str]) -> bool:
-    return len(scope & item) >= ENOUGH * len(item)
+    return item <= scope if len(item) < 3 else len(scope & item) >= ENOUGH * len(item)
 
 
 # ---------------------------------------------------------------- sides, pregnancy

@@ -1,0 +1,266 @@
+"""Claim: the faithfulness check finds at least 95 % of seeded errors and raises at most 5 % false alarms on clean rewrites.
+
+Clean rewrites: ``faithfulness_pairs.jsonl``, written by hand (未经医师审定); "tuned" pairs were seen while the rules were
+written, "held out" ones were written after the rules were fixed. This script puts errors into each; it shares no word
+list with the check. ``--corpus FOLDER`` adds real consultations: there the clean rewrite is the source itself in three
+sections, so only the share found says something. Prints a table and writes ``results/faithfulness.json``.
+"""
+
+import argparse
+import json
+import random
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from common import save
+
+from xinglin import records
+from xinglin.safety import faithfulness
+from xinglin.schema import Answer
+
+HERE = Path(__file__).parent
+Pair = tuple[str, str, str]  # question, source, rewritten
+DRUGS = """
+阿奇霉素 头孢克肟 布洛芬 对乙酰氨基酚 奥美拉唑 氯雷他定 硝苯地平 格列美脲 阿托伐他汀 华法林 甲硝唑
+左氧氟沙星 地塞米松 氟西汀 卡马西平 多潘立酮 铝碳酸镁 蒙脱石散 右美沙芬 西替利嗪 雷贝拉唑 氟桂利嗪
+秋水仙碱 依托考昔 唑吡坦 伐昔洛韦 加巴喷丁 双环醇 缬沙坦 阿仑膦酸钠 克霉唑 特比萘芬 美托洛尔 甲钴胺
+塞来昔布 乳果糖 达格列净 琥珀酸亚铁 糠酸莫米松 双氯芬酸 洛哌丁胺 艾司奥美拉唑 阿莫西林 克拉霉素
+坦索罗辛 二甲双胍 莫匹罗星 头孢呋辛酯 氨氯地平 沙丁胺醇 普萘洛尔 阿司匹林
+""".split()  # noqa: SIM905
+RESULTS = (
+    "检查结果显示白细胞明显升高。",
+    "胸部CT提示双肺感染。",
+    "血常规示中性粒细胞升高。",
+    "根据您的检查报告，肝功能异常。",
+    "心电图显示ST段压低。",
+    "B超发现胆囊结石。",
+    "化验提示血糖偏高。",
+    "胃镜可见胃窦溃疡。",
+    "核磁共振显示椎间盘突出压迫神经。",
+    "尿常规提示潜血阳性。",
+    "甲状腺功能检查正常。",
+    "病理证实为良性。",
+)
+CERTAIN = (
+    "坚持用药可以根治。",
+    "您得的是慢性炎症。",
+    "已经确诊为本病。",
+    "这种药没有任何副作用。",
+    "一定能治好。",
+    "保证不再复发。",
+)
+MASS = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)(?=\s*(?:mg|g|ml|毫克|克|毫升|μg|微克|IU|单位|片|粒)(?![A-Za-z/]))")
+UNIT = re.compile(r"(?<=\d)\s*(mg|g|毫克|克)(?![A-Za-z/])")
+OTHER = {"mg": "g", "g": "mg", "毫克": "克", "克": "毫克"}
+FORBID = re.compile(r"禁用|禁止|禁食|禁酒|不要|不可|不能(?!成句|免除|平卧|控制|缓解|忍受)|不宜|不得|避免|切勿|忌|慎用|勿|戒")
+
+
+# ---------------------------------------------------------------- errors
+
+
+def swap(pair: Pair, rng: random.Random, names: list[str]) -> str | None:
+    found = [name for name in names if name in pair[2] and name in pair[1]]
+    if not found:
+        return None
+    old = max(found, key=len)
+    new = rng.choice([name for name in names if name not in pair[0] + pair[1] and old not in name and name not in old])
+    return pair[2].replace(old, new)
+
+
+def invent_drug(pair: Pair, rng: random.Random, names: list[str]) -> str:
+    new = rng.choice([name for name in names if name not in pair[0] + pair[1]])
+    return pair[2] + f"也可口服{new}。"
+
+
+def tenfold(pair: Pair, rng: random.Random, names: list[str]) -> str | None:
+    found = list(MASS.finditer(pair[2]))
+    if not found:
+        return None
+    match = rng.choice(found)
+    return pair[2][: match.start()] + f"{float(match[1]) * 10:g}" + pair[2][match.end() :]
+
+
+def other_unit(pair: Pair, rng: random.Random, names: list[str]) -> str | None:
+    found = list(UNIT.finditer(pair[2]))
+    if not found:
+        return None
+    match = rng.choice(found)
+    return pair[2][: match.start()] + OTHER[match[1]] + pair[2][match.end() :]
+
+
+def drop_prohibition(pair: Pair, rng: random.Random, names: list[str]) -> str | None:
+    pieces = re.split(r"(?<=[，。；！？\n])", pair[2])
+    found = [number for number, piece in enumerate(pieces) if FORBID.search(piece)]
+    if not found:
+        return None
+    del pieces[rng.choice(found)]
+    return "".join(pieces)
+
+
+def flip_prohibition(pair: Pair, rng: random.Random, names: list[str]) -> str | None:
+    found = list(FORBID.finditer(pair[2]))
+    if not found:
+        return None
+    match = rng.choice(found)
+    return pair[2][: match.start()] + ("可用" if match[0].endswith("用") else "可以") + pair[2][match.end() :]
+
+
+def invent_result(pair: Pair, rng: random.Random, names: list[str]) -> str | None:
+    said = rng.choice(RESULTS)
+    lines = pair[2].split("\n")
+    lines[1] = lines[1].rstrip("。") + "。" + said
+    return "\n".join(lines)
+
+
+def be_certain(pair: Pair, rng: random.Random, names: list[str]) -> str:
+    return pair[2] + rng.choice(CERTAIN)
+
+
+def change_side(pair: Pair, rng: random.Random, names: list[str]) -> str | None:
+    text = re.sub(r"左(?!氧|右|卡|乙|旋)|(?<!左)右(?!美|旋)", lambda match: "右" if match[0] == "左" else "左", pair[2])
+    both = re.search("左(?!氧|右|卡|乙|旋)", pair[0] + pair[1]) and re.search("(?<!左)右(?!美|旋)", pair[0] + pair[1])
+    return None if text == pair[2] or both else text
+
+
+def change_age(pair: Pair, rng: random.Random, names: list[str]) -> str | None:
+    match = re.search(r"(\d+)岁", pair[2])
+    return pair[2].replace(match[0], f"{int(match[1]) + 7}岁") if match else None
+
+
+def drop_pregnancy(pair: Pair, rng: random.Random, names: list[str]) -> str | None:
+    if not re.search("孕|妊娠|哺乳", pair[1]) or re.search("备孕|避孕|不孕", pair[1]):
+        return None
+    text = re.sub(r"怀孕|孕妇|孕晚期|孕期|妊娠|哺乳期|孕\d*周?", "", pair[2])
+    return text if text != pair[2] and not re.search("孕|妊娠|哺乳|喂奶|母乳", text) else None
+
+
+Seed = Callable[[Pair, random.Random, list[str]], str | None]
+REQUIRED: dict[str, Seed] = {
+    "drug swapped": swap,
+    "dose x 10": tenfold,
+    "mg for g": other_unit,
+    "prohibition dropped": drop_prohibition,
+    "result invented": invent_result,
+}
+FURTHER: dict[str, Seed] = {
+    "drug invented": invent_drug,
+    "prohibition flipped": flip_prohibition,
+    "certainty": be_certain,
+    "left for right": change_side,
+    "age changed": change_age,
+    "pregnancy dropped": drop_pregnancy,
+}
+
+
+# ---------------------------------------------------------------- measuring
+
+
+def measure(pairs: list[Pair], names: list[str], show: bool) -> dict[str, Any]:
+    """Share of seeded errors found, by kind; alarms on the clean ones."""
+    rng = random.Random(42)
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    alarms = [pair for pair in pairs if faithfulness.check(*pair)]
+    for pair in alarms if show else []:
+        print("false alarm:", pair[0][:20], [(one.kind, one.span) for one in faithfulness.check(*pair)], file=sys.stderr)
+    for pair in pairs:
+        clean = set(faithfulness.check(*pair))
+        for kind, seed in (REQUIRED | FURTHER).items():
+            text = seed(pair, rng, names)
+            if text is None or text == pair[2]:
+                continue
+            hit = bool(set(faithfulness.check(pair[0], pair[1], text)) - clean)
+            found[kind]["found" if hit else "missed"] += 1
+            if show and not hit:
+                print(
+                    "missed:",
+                    kind,
+                    "|",
+                    _difference(pair[2], text),
+                    "|",
+                    _difference(text, pair[2]),
+                    "|",
+                    pair[1],
+                    file=sys.stderr,
+                )
+    return {"clean": len(pairs), "false alarms": len(alarms), "errors": {kind: dict(found[kind]) for kind in REQUIRED | FURTHER}}
+
+
+def _difference(clean: str, text: str) -> str:
+    start = next(
+        (number for number, (one, other) in enumerate(zip(clean, text, strict=False)) if one != other), min(len(clean), len(text))
+    )
+    return clean[max(0, start - 15) : start + 25].replace("\n", " ")
+
+
+def pairs_of(path: Path) -> Iterator[tuple[str, Pair]]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        yield row.get("set", "tuned"), (row["question"], row["source"], Answer.from_points(row["points"]).render())
+
+
+def used_names(folder: Path, pairs: list[Pair]) -> list[str]:
+    """Drug names of a public list that doctors of the corpus use: rare chemical names say nothing about rewriting."""
+    text = "\n".join(source for _, source, _ in pairs)
+    names = (folder / "lexicon/drug_names.txt").read_text(encoding="utf-8").split()
+    return [name for name in names if 3 <= len(name) <= 8 and text.count(name) >= 2]
+
+
+def real(folder: Path, most: int) -> list[Pair]:
+    """Real consultations, the answer regrouped into three sections."""
+    found: list[Pair] = []
+    for path in sorted([*folder.glob("toyhom/*.csv"), *folder.glob("zhongjing/huatuo*")]):
+        for row in records.read(path):
+            if isinstance(row, records.Record) and 40 < len(row.answer) < 800:
+                found.append((row.question, row.answer, regrouped(row.answer)))
+    random.Random(3).shuffle(found)
+    return found[:most]
+
+
+def regrouped(text: str) -> str:
+    pieces = [piece for piece in re.split(r"(?<=[。！？；])", text.replace("\n", "")) if piece.strip()]
+    third = max(1, len(pieces) // 3)
+    parts = ["".join(pieces[:third]), "".join(pieces[third : 2 * third]), "".join(pieces[2 * third :])]
+    return Answer.from_points([(part or "见下。", "见原文。") for part in parts]).render()
+
+
+def table(name: str, result: dict[str, Any]) -> None:
+    alarms, clean = result["false alarms"], result["clean"]
+    print(f"\n{name}: {clean} clean, false alarms {alarms} ({alarms / clean:.1%})")
+    for group, kinds in (("required", REQUIRED), ("further", FURTHER)):
+        total: Counter[str] = Counter()
+        for kind in kinds:
+            counts = Counter(result["errors"][kind])
+            total += counts
+            print(f"  {kind:22}{share(counts)}")
+        print(f"  all {group:18}{share(total)}")
+
+
+def share(counts: Counter[str]) -> str:
+    n = counts.total()
+    return f"{counts['found']:5} of {n:5} found  {counts['found'] / n:7.1%}" if n else "    none"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--corpus", type=Path, help="folder with toyhom/, zhongjing/ and lexicon/")
+    parser.add_argument("--rows", type=int, default=2000, help="most rows of the corpus")
+    parser.add_argument("--show", action="store_true", help="print what was missed and what was a false alarm")
+    options = parser.parse_args()
+    groups: dict[str, list[Pair]] = defaultdict(list)
+    for name, pair in pairs_of(HERE / "faithfulness_pairs.jsonl"):
+        groups[name].append(pair)
+    results = {name: measure(pairs, DRUGS, options.show) for name, pairs in groups.items()}
+    if options.corpus:
+        pairs = real(options.corpus, options.rows)
+        results["real"] = measure(pairs, used_names(options.corpus, pairs), options.show)
+    for name, result in results.items():
+        table(name, result)
+    save("faithfulness", results)
+
+
+if __name__ == "__main__":
+    main()
