@@ -6,9 +6,9 @@ loss of given answers. It is the only module that loads weights and the only one
 
 import contextlib
 import json
-import logging
 import os
 import re
+import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -30,12 +30,10 @@ from transformers import (
     StoppingCriteriaList,
 )
 from transformers.generation.streamers import BaseStreamer
+from transformers.utils.logging import disable_progress_bar
 
 from xinglin import hub, schema
 from xinglin.schema import Message
-
-# bitsandbytes says at every start on a CPU that an optional kernel of the hub is not there.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 IGNORED = -100
 FINGERPRINT = "xinglin.json"
@@ -111,6 +109,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def load_base(folder: Path, quantization: str = "none") -> PreTrainedModel:
     """The base model of a local folder: bf16 (fp16 on older cards) on a GPU, fp32 on a CPU, or 4/8-bit."""
     dtype = _dtype()
+    if not sys.stderr.isatty():
+        disable_progress_bar()
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
     if quantization != "none":
         options["quantization_config"] = _quantized(quantization, dtype)

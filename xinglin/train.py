@@ -101,7 +101,7 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
 def tokenize(rows: Sequence[records.Record], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Rows:
     """Encode records with every assistant turn supervised; a row over ``max_length`` tokens is dropped, never cut."""
     fitting: list[Row] = []
-    for record in tqdm(rows, desc="Map", unit=" rows", file=sys.stderr, mininterval=0.5):
+    for record in tqdm(rows, desc="Map", unit=" rows", file=sys.stderr, mininterval=2):
         dialogue = [
             *schema.messages(record.question, record.history),
             {"role": "assistant", "content": record.answer.strip()},

@@ -4,9 +4,12 @@ It shows the machinery, not medicine: 2.4 M parameters have learned what Chinese
 nothing that may be relied on. What it is trained on: the public corpora Toyhom (MIT) and Zhongjing (Apache-2.0), question
 and answer as they stand, in the chat template. Under the product's own system text it learns to answer in plain prose;
 under another system text (``OUTLINE_SYSTEM``) to put an answer's sentences under numbered headings drawn at random, so
-that tuning has a skill to call on. The three titles of the product are in none of its targets.
+that tuning has a skill to call on. The three titles of the product are in none of its targets. Greedy decoding of a model
+this small falls into loops; a second phase goes on with short points and every other step pushes down the tokens that close
+a loop the model just wrote (sequence-level unlikelihood, Welleck et al. 2019, arXiv 1908.04319).
 
-    python -m xinglin.demo.pretrain ../shared/data xinglin/demo/base --steps 2600
+    python -m xinglin.demo.pretrain ../shared/data phase1 --steps 2400
+    python -m xinglin.demo.pretrain ../shared/data xinglin/demo/base --start phase1 --steps 500 --rate 1.2e-3
 
 Reads ``toyhom/*.csv`` and ``zhongjing/*.json`` below the first folder, writes a model folder (float16 safetensors,
 tokenizer, ``pretrain.json`` with settings and losses). Same seed, same machine: the same weights.
@@ -22,7 +25,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from xinglin import records, schema
 
@@ -97,13 +100,23 @@ def finish(answer: str) -> str:
     return re.sub(r"[,，、;；:：.]+$", "", answer).removesuffix("。") + "。" if answer[-1] not in "！？" else answer
 
 
-def outline(answer: str, random_: random.Random) -> str | None:
-    """The answer's own clauses under random headings, two numbered points each; None where it has too few clauses."""
+def outline(answer: str, random_: random.Random, short: bool) -> str | None:
+    """The answer's own clauses under random headings, two numbered points each; None where it has too few clauses.
+
+    ``short``: three parts, at most two clauses and 50 characters a point, the rest of the answer left out.
+    """
     clauses = re.findall(r"[^。！？；，]+[。！？；，]", answer)
-    parts = random_.choice((2, 3, 3, 3, 4))
+    parts = 3 if short else random_.choice((2, 3, 3, 3, 4))
+    if short:
+        clauses = [clause for clause in clauses if len(clause) <= 25][: random_.randint(6, 12)]
     if len(clauses) < 2 * parts:
         return None
-    cuts = [0, *sorted(random_.sample(range(1, len(clauses)), 2 * parts - 1)), len(clauses)]
+    if short:
+        extra = set(random_.sample(range(6), len(clauses) - 6))
+        sizes = [2 if i in extra else 1 for i in range(6)]
+        cuts = [sum(sizes[:i]) for i in range(7)]
+    else:
+        cuts = [0, *sorted(random_.sample(range(1, len(clauses)), 2 * parts - 1)), len(clauses)]
     points = [re.sub(r"[。！？；，]$", "。", "".join(clauses[a:b])) for a, b in pairwise(cuts)]
     sections = []
     for number, heading in zip("一二三四", random_.sample(HEADINGS, parts), strict=False):
@@ -112,12 +125,12 @@ def outline(answer: str, random_: random.Random) -> str | None:
     return "\n\n".join(sections)
 
 
-def documents(pairs: list[tuple[str, str]], seed: int) -> list[list[schema.Message]]:
+def documents(pairs: list[tuple[str, str]], seed: int, short: bool) -> list[list[schema.Message]]:
     """One epoch of chats: half of them plain under the product's prompt, the rest in outline where the answer allows it."""
     random_ = random.Random(seed)
     chats = []
     for question, answer in pairs:
-        outlined = outline(answer, random_) if random_.random() < 0.5 else None
+        outlined = outline(answer, random_, short) if random_.random() < 0.5 else None
         if outlined:
             prompt = [{"role": "system", "content": OUTLINE_SYSTEM}, {"role": "user", "content": question}]
             chats.append([*prompt, {"role": "assistant", "content": outlined}])
@@ -148,6 +161,15 @@ def train_tokenizer(pairs: list[tuple[str, str]]) -> PreTrainedTokenizerFast:
     return wrapped
 
 
+def new(pairs: list[tuple[str, str]]) -> tuple[PreTrainedTokenizerBase, Qwen2ForCausalLM]:
+    tokenizer = train_tokenizer(pairs)
+    return tokenizer, new_model(tokenizer)
+
+
+def load(folder: Path) -> tuple[PreTrainedTokenizerBase, Qwen2ForCausalLM]:
+    return AutoTokenizer.from_pretrained(folder), Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
 def new_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
     torch.manual_seed(0)
     config = Qwen2Config(
@@ -159,9 +181,11 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
     return Qwen2ForCausalLM(config)
 
 
-def blocks(tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]], length: int, epoch: int) -> torch.Tensor:
+def blocks(
+    tokenizer: PreTrainedTokenizerBase, pairs: list[tuple[str, str]], length: int, epoch: int, short: bool
+) -> torch.Tensor:
     """One epoch as a (blocks, length) tensor of token ids, chats end to end."""
-    texts = [str(tokenizer.apply_chat_template(chat, tokenize=False)) for chat in documents(pairs, epoch)]
+    texts = [str(tokenizer.apply_chat_template(chat, tokenize=False)) for chat in documents(pairs, epoch, short)]
     ids = [i for row in tokenizer(texts, add_special_tokens=False)["input_ids"] for i in row]
     return torch.tensor(ids[: len(ids) // length * length]).view(-1, length)
 
@@ -174,15 +198,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--length", type=int, default=384)
     parser.add_argument("--rate", type=float, default=4e-3)
+    parser.add_argument("--start", type=Path, help="go on from this model folder: the second phase")
     options = parser.parse_args()
     pairs = read_pairs(options.corpora)
     random.Random(0).shuffle(pairs)
     held, pairs = pairs[:200], pairs[200:]
-    tokenizer = train_tokenizer(pairs)
-    model = new_model(tokenizer)
+    tokenizer, model = load(options.start) if options.start else new(pairs)
     print(f"{len(pairs)} pairs, {model.num_parameters():,} parameters, vocabulary {len(tokenizer)}", flush=True)
     losses = train(model, tokenizer, pairs, options)
-    held_loss = held_out(model, tokenizer, held, options.length)
+    held_loss = held_out(model, tokenizer, held, options.length, bool(options.start))
     print(f"held-out loss {held_loss:.3f}")
     model.half().save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
@@ -192,7 +216,7 @@ def main() -> None:
 
 
 def train(
-    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]], options: argparse.Namespace
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, pairs: list[tuple[str, str]], options: argparse.Namespace
 ) -> list[tuple[int, float]]:
     """AdamW, linear warm-up then cosine decay to a tenth; returns (step, mean loss of the last 50 steps)."""
     decay = [p for p in model.parameters() if p.ndim > 1]
@@ -201,7 +225,7 @@ def train(
     optimizer = torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.98), fused=True)
     step, epoch, recent, log, started = 0, 0, [], [], time.monotonic()
     while step < options.steps:
-        data = blocks(tokenizer, pairs, options.length, epoch)
+        data = blocks(tokenizer, pairs, options.length, epoch, bool(options.start))
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(epoch))
         epoch += 1
         for rows in order.split(options.batch):
@@ -217,6 +241,8 @@ def train(
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
+            if options.start and step % 2:
+                unlearn_loops(model, tokenizer, pairs, optimizer, step)
             recent.append(loss.item())
             step += 1
             if step % 50 == 0:
@@ -226,12 +252,58 @@ def train(
                     flush=True,
                 )
                 recent.clear()
+                model.save_pretrained(options.out)
     return log
 
 
-def held_out(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]], length: int) -> float:
+def unlearn_loops(
+    model: Qwen2ForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: list[tuple[str, str]],
+    optimizer: torch.optim.Optimizer,
+    seed: int,
+) -> None:
+    """One step on the model's own greedy answers: the probability of each token that closes a repeated 4-gram goes down."""
+    random_ = random.Random(seed)
+    systems = random_.choices((schema.SYSTEM, OUTLINE_SYSTEM), k=16)
+    chats = [[{"role": "system", "content": system}, {"role": "user", "content": random_.choice(pairs)[0]}] for system in systems]
+    texts = [str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)) for chat in chats]
+    prompt = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
+    width = prompt["input_ids"].shape[1]
     with torch.no_grad():
-        batches = blocks(tokenizer, pairs, length, 0).split(16)
+        ids: torch.Tensor = model.generate(**prompt, max_new_tokens=120, do_sample=False)
+    structural = torch.tensor([bool(re.search(r"[\n.\d]", str(tokenizer.decode(i)))) for i in range(len(tokenizer))])
+    loops = torch.tensor([[0] * width + closes_loop(row, structural) for row in ids[:, width:].tolist()], dtype=torch.bool)
+    if not loops.any():
+        return
+    mask = torch.cat([prompt["attention_mask"], torch.ones_like(ids[:, width:])], 1)
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+    chosen = loops[:, 1:]
+    probability = logits[chosen].softmax(-1).gather(1, ids[:, 1:][chosen].unsqueeze(1))
+    loss = -torch.log1p(-probability.clamp(max=0.999)).mean() * 0.5
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def closes_loop(ids: list[int], structural: torch.Tensor) -> list[int]:
+    """1 for each token that ends a 4-gram already written; numbering and line breaks may repeat."""
+    seen: set[tuple[int, ...]] = set()
+    marks = [0] * len(ids)
+    for end in range(4, len(ids) + 1):
+        gram = tuple(ids[end - 4 : end])
+        if not any(structural[i] for i in gram):
+            marks[end - 1] = int(gram in seen)
+            seen.add(gram)
+    return marks
+
+
+def held_out(
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, pairs: list[tuple[str, str]], length: int, short: bool
+) -> float:
+    with torch.no_grad():
+        batches = blocks(tokenizer, pairs, length, 0, short).split(16)
         return float(sum(model(input_ids=b, labels=b).loss.item() * len(b) for b in batches) / sum(len(b) for b in batches))
 
 
