@@ -87,6 +87,16 @@ def command_stage(options: argparse.Namespace) -> int:
     return 0
 
 
+def command_clean(options: argparse.Namespace) -> int:
+    if not options.trace:
+        return command_stage(options)
+    from xinglin import config
+    from xinglin.data import lineage
+
+    print(lineage.trace(config.load(options.recipe, options.overrides), options.trace))
+    return 0
+
+
 def command_rewrite(options: argparse.Namespace) -> int:
     if not (options.dry_run or options.status):
         return command_stage(options)
@@ -155,12 +165,17 @@ def command_serve(options: argparse.Namespace) -> int:
     return 0
 
 
+OWN = {"clean": command_clean, "rewrite": command_rewrite}
+
+
 def parser() -> argparse.ArgumentParser:
     main_parser = argparse.ArgumentParser(prog="xinglin", description="Tune a Qwen chat model into a Chinese medical assistant.")
     main_parser.add_argument("--version", action="version", version=f"xinglin {__version__}")
     verbs = main_parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, text in HELP.items():
-        verb = add_verb(verbs, name, text, command_rewrite if name == "rewrite" else command_stage)
+        verb = add_verb(verbs, name, text, OWN.get(name, command_stage))
+        if name == "clean":
+            verb.add_argument("--trace", metavar="FILE:LINE", help="print what became of this line of a corpus; clean nothing")
         if name == "rewrite":
             verb.add_argument("--dry-run", action="store_true", help="print rows, tokens and price; send nothing")
             verb.add_argument("--status", action="store_true", help="print what a running or stopped journal holds")
