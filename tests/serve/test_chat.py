@@ -1,0 +1,68 @@
+import pytest
+from serve_fakes import BASE, TUNED, FakeEngine
+
+from xinglin import schema
+from xinglin.serve.chat import Chat, converse
+
+CHEST = "我爸胸口压着疼半个多小时了，一身冷汗"
+
+
+def talk(engine: FakeEngine, *lines: str, sides: tuple[bool, ...] = (True,)) -> str:
+    written: list[str] = []
+    converse(Chat(engine, sides, written.append), iter(lines))
+    return "".join(written)
+
+
+def test_an_answer_ends_with_label_and_disclaimer() -> None:
+    assert talk(FakeEngine(), "胃疼") == f"{TUNED}\n\n〔{schema.AI_LABEL}〕{schema.DISCLAIMER}\n"
+
+
+def test_the_history_goes_along_and_clear_forgets_it() -> None:
+    engine = FakeEngine()
+    talk(engine, "胃疼", "饮食呢", "/clear", "头疼")
+    asked = [[turn["content"] for turn in each["messages"][1:]] for each in engine.asked]
+    assert asked == [["胃疼"], ["胃疼", TUNED, "饮食呢"], ["头疼"]]
+
+
+def test_retry_asks_the_last_question_again_otherwise() -> None:
+    engine = FakeEngine()
+    talk(engine, "胃疼", "饮食呢", "/retry")
+    assert engine.asked[2]["messages"] == engine.asked[1]["messages"]
+    assert (engine.asked[1]["temperature"], engine.asked[2]["temperature"]) == (0.0, 0.7)
+
+
+def test_commands_ask_nothing_and_exit_ends() -> None:
+    engine = FakeEngine()
+    talk(engine, "/retry", "/help", "/whatever", "", "/exit", "胃疼")
+    assert engine.asked == []
+
+
+def test_two_sides_answer_with_histories_of_their_own() -> None:
+    engine = FakeEngine()
+    text = talk(engine, "胃疼", "饮食呢", sides=(False, True))
+    assert text.index(BASE) < text.index(TUNED)
+    assert [each["messages"][2]["content"] for each in engine.asked[2:]] == [BASE, TUNED]
+
+
+def test_the_emergency_text_comes_first_and_stays_in_later_turns() -> None:
+    text = talk(FakeEngine(), CHEST, "好多了")
+    assert text.startswith("【") and text.index("120") < text.index(TUNED)
+    assert text.count("【") == 2
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_conversation(capsys: pytest.CaptureFixture[str]) -> None:
+    engine = FakeEngine()
+
+    def interrupt(text: str) -> None:
+        if text == "二":
+            raise KeyboardInterrupt
+
+    chat = Chat(engine, (True,), interrupt)
+    chat.ask("胃疼")
+    assert "stopped" in capsys.readouterr().err
+    assert chat.histories[True][1]["content"] == TUNED.partition("二")[0] + "二"
+
+
+def test_a_question_too_long_is_one_line_and_the_next_one_works(capsys: pytest.CaptureFixture[str]) -> None:
+    text = talk(FakeEngine(context=600), "长" * 700, "胃疼")
+    assert "/clear" in capsys.readouterr().err and TUNED in text
