@@ -9,6 +9,7 @@ Rows go through in batches, and what is done with a batch is kept on disk: a kil
 """
 
 import hashlib
+import heapq
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -138,30 +139,30 @@ def _refuse_unreadable(parts: Sequence[Part]) -> None:
 
 
 def _outcomes(parts: Sequence[Part], fates: clusters.Fates, tally: report.Tally) -> Iterator[Record | Rejected]:
-    """Every row of every part, in order, as a record or with the reason why not."""
-    first = 0
+    """Every row of every part, in the order of the files, as a record or with the reason why not."""
     places = clusters.Places([part.good for part in parts], [part.source for part in parts])
+    first = 0
     for part in parts:
         good, bad = pl.read_ipc(part.good), pl.read_ipc(part.bad)
-        for row in bad.iter_rows(named=True):
-            rejected = Rejected({"file": part.source, "row": row["row"]}, row["reason"], row["text"][:200].replace(TURN, "\n"))
-            tally.reject(rejected, row["kinds"])
-            yield rejected
-        for number, row in enumerate(good.iter_rows(named=True), first):
-            yield _outcome(part.source, number, row, fates, places, tally)
+        kept = ((row["row"], number, row) for number, row in enumerate(good.iter_rows(named=True), first))
+        lost = ((row["row"], None, row) for row in bad.iter_rows(named=True))
+        for _, number, row in heapq.merge(kept, lost, key=lambda found: found[0]):
+            outcome = _outcome(part.source, number, row, fates, places)
+            tally.add(outcome, row["kinds"])
+            yield outcome
         first += good.height
 
 
 def _outcome(
-    source: str, number: int, row: dict[str, Any], fates: clusters.Fates, places: clusters.Places, tally: report.Tally
+    source: str, number: int | None, row: dict[str, Any], fates: clusters.Fates, places: clusters.Places
 ) -> Record | Rejected:
+    """``number`` counts the good rows of all parts; None for a row that was rejected by itself."""
     origin = {"file": source, "row": row["row"]}
-    best = int(fates.best[number])
-    if best == number:
-        record = records.record(row["text"].split(TURN), origin, row["department"], row["id"], fates.group(number))
-        tally.keep(record, row["kinds"])
-        return record
-    reason = clusters.duplicate_reason(row["text"], places.text(best), places.source(best))
-    rejected = Rejected(origin, reason, row["text"][:200].replace(TURN, "\n"))
-    tally.reject(rejected, row["kinds"])
-    return rejected
+    if number is not None and fates.best[number] == number:
+        return records.record(row["text"].split(TURN), origin, row["department"], row["id"], fates.group(number))
+    if number is None:
+        reason = row["reason"]
+    else:
+        best = int(fates.best[number])
+        reason = clusters.duplicate_reason(row["text"], places.text(best), places.source(best))
+    return Rejected(origin, reason, row["text"][:200].replace(TURN, "\n"))

@@ -41,21 +41,25 @@ class Tally:
     turns: Counter[int] = field(default_factory=Counter)
     complete: int = 0
 
-    def keep(self, record: Record, kinds: str) -> None:
-        source = str(record.source["file"])
-        self.read[source] += 1
-        self.kept[source] += 1
+    def add(self, row: Record | Rejected, kinds: str) -> None:
+        """Count a row; ``kinds`` names the personal data found in it, one word each."""
+        self.read[str(row.source["file"])] += 1
         self.personal.update(kinds.split())
+        if isinstance(row, Record):
+            self._keep(row)
+        else:
+            self._reject(row)
+
+    def _keep(self, record: Record) -> None:
+        self.kept[str(record.source["file"])] += 1
         self.departments[str(record.meta.get("department", "")) or "（未标注）"] += 1
         self.groups[record.group] += 1
         self.lengths[tokens(record)] += 1
         self.turns[len(record.messages) // 2] += 1
         self.complete += not schema.check(record.answer)
 
-    def reject(self, row: Rejected, kinds: str) -> None:
+    def _reject(self, row: Rejected) -> None:
         name = row.reason.split(":")[0]
-        self.read[str(row.source["file"])] += 1
-        self.personal.update(kinds.split())
         self.reasons[name] += 1
         examples = self.examples.setdefault(name, [])
         if len(examples) < EXAMPLES:
