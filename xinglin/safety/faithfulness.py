@@ -38,6 +38,7 @@ MESSAGES = {
     "dropped drug": "漏掉了原文的药名“{}”，请补上",
     "new number": "出现了原文没有的数值“{}”，请按原文写",
     "dropped dose": "漏掉或改动了原文的用量“{}”，请按原文写",
+    "dropped limit": "漏掉或改动了原文的限度“{}”，请按原文写",
     "new result": "出现了原文没有的检查结果“{}”，请删去",
     "new certainty": "出现了原文没有的肯定说法“{}”，请删去或改为原文的说法",
     "dropped prohibition": "漏掉了原文的禁忌或劝阻“{}”，请补上",
@@ -85,6 +86,12 @@ def _pattern(name: str) -> re.Pattern[str]:
     return re.compile(_words()[name])
 
 
+def _mapping(words: dict[str, str]) -> tuple[dict[str, str], re.Pattern[str]]:
+    """From "plain: word word" to a plain form for each word and a pattern of all of them, the longest first."""
+    plain = {word: plain for plain, written in words.items() for word in written.split()}
+    return plain, re.compile("|".join(sorted(map(re.escape, plain), key=len, reverse=True)))
+
+
 _SPOKEN = (
     (r"早晚各\w{0,3}?(?:一|1)次", "每日2次"),
     (r"\bbid\b", "每日2次"),
@@ -95,6 +102,7 @@ _SPOKEN = (
 
 def _plain(text: str) -> str:
     text = text.translate(terms.FULL_WIDTH)
+    text = re.sub(r"(?<=[\d一二两三四五六七八九十半])个(?=小时|单位|星期)", "", text)
     for pattern, plain in _SPOKEN:
         text = re.sub(pattern, plain, text, flags=re.IGNORECASE)
     return text
@@ -122,7 +130,9 @@ def _named(drug: Drug, others: list[Drug], text: str) -> bool:
         return True
     if drug.name.endswith("类"):
         return any(other.name.startswith(drug.name[:2]) for other in others)
-    return drug.text.removesuffix("疫苗") in text if drug.text.endswith("疫苗") else not drug.known and drug.text in text
+    if drug.known:
+        return drug.text.endswith("疫苗") and drug.text.removesuffix("疫苗") in text
+    return _echoes(drug.text, text)
 
 
 # ---------------------------------------------------------------- numbers
@@ -132,6 +142,7 @@ DOSES = {"mg", "ml", "mg/kg", "IU", "万单位", "片", "粒", "袋", "支", "�
 VAGUE = {"天", "次", "年", "月", "度", "℃", "级", "期", "倍", "杯", "瓶", "斤", "分钟"}
 SCALE = {"g": ("mg", 1000.0), "μg": ("mg", 0.001), "L": ("ml", 1000.0), "周": ("天", 7.0), "年": ("月", 12.0)}
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|半|[一二两三四五六七八九十百]+")
+LIMIT = re.compile(r"(?:[不别勿]\S{0,3}|最[多大少高])[超少低多高][过于]?$|最[多大少高]$|至[多少]$")
 NEAR = 25  # characters; a frequency this close to a drug or a dose is part of its use
 
 
@@ -143,11 +154,14 @@ def _numbers(given: str, source: str, rewritten: str) -> Iterator[Found]:
     for quantity in found:
         if not _is_vague(quantity) and not _values(quantity) <= known:
             yield "new number", quantity.text
-    wanted = [quantity for quantity in stated if quantity.start >= len(given) - len(source)]
+    offset = len(given) - len(source)
+    wanted = [quantity for quantity in stated if quantity.start >= offset]
     places = [quantity.start for quantity in wanted if _unit(quantity) in DOSES] + [drug.start for drug in terms.drugs(given)]
     for quantity in wanted:
         if _is_use(quantity, places) and not _values(quantity) <= now:
             yield "dropped dose", quantity.text
+        if LIMIT.search(source[: quantity.start - offset][-6:]) and not _values(quantity) <= now:
+            yield "dropped limit", quantity.text
         if quantity.unit == "岁" and not _values(quantity) <= now:
             yield "age", quantity.text
 
@@ -183,15 +197,28 @@ ECHO = 0.4  # share of the character pairs
 
 
 def _results(given: str, rewritten: str) -> Iterator[Found]:
+    given, rewritten = _one_name(given), _one_name(rewritten)
     known = _reported(given)
     for clause in CLAUSES.split(rewritten):
         for test, value in _result(clause):
             stated = (test, value) in known or (not test and bool(known))
-            if not stated or (value == "shown" and not _echoes(clause, given)):
+            shown = re.split(_words()["results"]["shown"], clause)[-1]
+            if not stated or (value == "shown" and not _echoes(shown, given)):
                 yield "new result", clause.strip()
     match = _pattern("based_on").search(rewritten)
     if match and not known and match[0] not in given:
         yield "new result", match[0]
+
+
+@functools.cache
+def _names() -> tuple[dict[str, str], re.Pattern[str]]:
+    return _mapping(_words()["test_names"])
+
+
+def _one_name(text: str) -> str:
+    """Tests under one name each."""
+    plain, pattern = _names()
+    return pattern.sub(lambda match: plain[match[0]], text)
 
 
 def _result(clause: str) -> list[tuple[str, str]]:
@@ -202,11 +229,10 @@ def _result(clause: str) -> list[tuple[str, str]]:
     return [(test, kind) for kind in _kinds(clause) for test in tests or [""]]
 
 
-def _echoes(clause: str, given: str) -> bool:
-    """Whether what a test is said to show stands in question or source, in about these words."""
-    said = re.split(_words()["results"]["shown"], clause)[-1]
+def _echoes(said: str, text: str) -> bool:
+    """Whether ``text`` says the same in about these words."""
     pairs = [said[start : start + 2] for start in range(len(said) - 1)]
-    return sum(pair in given for pair in pairs) >= ECHO * len(pairs)
+    return sum(pair in text for pair in pairs) >= ECHO * len(pairs)
 
 
 def _kinds(text: str) -> list[str]:
@@ -254,43 +280,58 @@ LONGEST = 20  # characters that say what is prohibited; text without punctuation
 MOST = 0.6  # the same of the words that say for whom; then what is prohibited may be left to the context
 ENOUGH = 0.5  # share of the characters that say what is prohibited
 WEAK = "停戒"  # a prohibition on its own, none behind a permission: 可以停用
+STOPPED = re.compile(r"停[用服药]|停止|暂停|停掉")  # what is to be stopped is often left to the context
+AGAIN = re.compile("别|不要|不能|勿|避免|忌")  # a marker repeated in a list
 LATE = re.compile(r"[禁忌慎]")  # prohibitions that often stand after what they are about
 
 
 def _prohibitions(source: str, rewritten: str) -> Iterator[Found]:
-    scopes = [_content(_uniform(scope)) for scope in _scopes(rewritten)]
+    """A prohibition is kept when a prohibition of the rewritten answer covers it, or one that covers no other touches it:
+    colloquial 别挤痘 becomes 避免挤压."""
+    wanted = list(_prohibited(source))
+    found = [(marker, _content(_uniform(scope))) for marker, scope in _scopes(rewritten)]
+    scopes = [scope for _, scope in found]
+    strong = [scope for marker, scope in found if _pattern("prohibitions").fullmatch(marker)]
+    free = [scope for scope in strong if not any(_covers(scope, item) for *_, items in wanted for item in items)]
     clauses = [_content(_uniform(clause)) for clause in CLAUSES.split(rewritten)]
-    for said, subject, items in _prohibited(source):
+    for said, marker, subject, items in wanted:
+        if STOPPED.search(marker) and STOPPED.search(rewritten):
+            continue
         missing = [item for item in items if not any(_covers(scope, item) for scope in scopes)]
-        if missing and not (len(subject) > 1 and any(len(scope & subject) >= MOST * len(subject) for scope in scopes)):
+        if not missing or (len(subject) > 1 and any(len(scope & subject) >= MOST * len(subject) for scope in scopes)):
+            continue
+        near = next((scope for scope in free if scope & missing[0]), None)
+        if near is not None:
+            free.remove(near)
+        else:
             flipped = any(_covers(clause, missing[0]) for clause in clauses)
             yield "flipped prohibition" if flipped else "dropped prohibition", said
 
 
-def _prohibited(text: str) -> Iterator[tuple[str, set[str], list[set[str]]]]:
-    """What each prohibition of ``text`` forbids: its words, for whom (if it says so), and the characters of every item."""
+def _prohibited(text: str) -> Iterator[tuple[str, str, set[str], list[set[str]]]]:
+    """What each prohibition of ``text`` forbids: its clause and its marker, for whom, and the characters of every item."""
     for clause in CLAUSES.split(text):
         plain = _pattern("no_prohibition").sub("", clause)
         match = _pattern("prohibitions").search(plain)
         if not match or _is_allowed(match[0], plain[: match.start()]):
             continue
-        subject, after = _uniform(plain[: match.start()]), _uniform(plain[match.end() :])[:LONGEST]
-        if not _content(after):
-            subject, after = "", subject[-LONGEST:]
+        subject, after = _uniform(plain[: match.start()]), _uniform(AGAIN.sub("", plain[match.end() :]))[:LONGEST]
+        if len(_content(after)) < 2 and not _content(after) & set(_words()["synonyms"]):
+            subject, after = "", subject[-LONGEST:] + after
         items = [_content(item) for item in re.split(r"[、/]|或者?|以及|及|和|与", after)]
         if any(items):
-            yield clause.strip(), _content(subject), [item for item in items if item]
+            yield clause.strip(), match[0], _content(subject), [item for item in items if item]
 
 
-def _scopes(text: str) -> Iterator[str]:
-    """The stretches of ``text`` that a prohibition governs: its clause and what follows, up to a word of permission."""
+def _scopes(text: str) -> Iterator[tuple[str, str]]:
+    """Markers of ``text`` with what they govern: their clause and what follows, up to a word of permission."""
     for sentence in SENTENCES.split(text):
         clauses = re.split(r"[，,：:]", sentence)
         for number, clause in enumerate(clauses):
             plain = _pattern("no_prohibition").sub("", clause)
             match = _pattern("prohibitions").search(plain) or _pattern("scopes").search(plain)
             if match and not _is_allowed(match[0], plain[: match.start()]):
-                yield _scope(clauses, number, bool(LATE.search(match[0])))
+                yield match[0], _scope(clauses, number, bool(LATE.search(match[0])))
 
 
 def _is_allowed(marker: str, before: str) -> bool:
@@ -310,8 +351,7 @@ def _scope(clauses: list[str], number: int, late: bool) -> str:
 
 @functools.cache
 def _synonyms() -> tuple[dict[str, str], re.Pattern[str]]:
-    plain = {word: plain for plain, words in _words()["synonyms"].items() for word in words.split()}
-    return plain, re.compile("|".join(sorted(map(re.escape, plain), key=len, reverse=True)))
+    return _mapping(_words()["synonyms"])
 
 
 def _uniform(text: str) -> str:
@@ -338,18 +378,20 @@ def _covers(scope: set[str], item: set[str]) -> bool:
 
 
 def _sides(given: str, source: str, rewritten: str) -> Iterator[Found]:
+    given, source, rewritten = (re.sub(_words()["no_sides"], "", text) for text in (given, source, rewritten))
     known, wanted, now = (_sided(text) for text in (given, source, rewritten))
     for side, part in now:
         other = ("左" if side == "右" else "右", part)
-        if not any(side == seen for seen, _ in known) or (other in known and (side, part) not in known):
+        if side not in given or (other in known and (side, part) not in known and part not in "侧边"):
             yield "laterality", side + part
     for side, part in wanted:
-        if not any(side == seen for seen, _ in now):
+        if side not in rewritten:
             yield "laterality", side + part
 
 
 def _sided(text: str) -> list[tuple[str, str]]:
-    return re.findall(rf"(左|右)({_words()['parts']})", text)
+    """Each side with the character after it."""
+    return re.findall(r"(左|右)(.)", text)
 
 
 def _people(given: str, source: str, rewritten: str) -> Iterator[Found]:
