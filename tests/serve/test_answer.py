@@ -38,11 +38,25 @@ def test_text_without_titles_is_all_shown() -> None:
 
 def test_metadata_identifies_the_text() -> None:
     head = Head("demo", "print")
-    found = answer.extension(head, [], TUNED)["aigc"]
+    found = answer.extension(head, [], TUNED, [])["aigc"]
     assert set(found) == {
         "Label", "ContentProducer", "ProduceID", "ReservedCode1", "ContentPropagator", "PropagateID", "ReservedCode2"
     }  # fmt: skip
     assert (found["ProduceID"], found["ReservedCode1"]) == (head.id, hashlib.sha256(TUNED.encode()).hexdigest())
+
+
+def test_cautions_stand_with_the_section_they_concern() -> None:
+    points = [("头痛一天。", "考虑紧张性头痛。"), ("劳累。", "偏头痛。"), ("神经内科就诊。", "可口服布洛芬，一次3g，一日3次。")]
+    found = answer.cautions(schema.Answer.from_points(points).render(), ["我怀孕八周，头痛怎么办"])
+    assert {entry["kind"] for entry in found} == {"dose", "contraindication"}
+    assert {entry["section"] for entry in found} == {schema.TITLES[2]}
+    assert all(entry["span"] in entry["message"] for entry in found)
+
+
+def test_every_kind_of_finding_has_its_words() -> None:
+    from xinglin.safety import lint
+
+    assert set(answer.CAUTIONS) == set(lint.KINDS)
 
 
 def test_only_a_and_b_put_their_text_before_the_answer() -> None:

@@ -3,8 +3,9 @@
 In: the user's turns and the text so far. Out: the field ``xinglin`` of every answer::
 
     {"alerts": [{"level": "A", "rule": "heart-attack", "message": "可能是心肌梗死等急症。请立即拨打120……"}],
-     "sections": {"病情分析": "…", …}, "preamble": "", "complete": true, "problems": [], "label": "AI 生成",
-     "disclaimer": "…", "aigc": {"Label": "1", "ContentProducer": "Xinglin 0.1.0 demo", "ProduceID": "chatcmpl-…", …}}
+     "sections": {"病情分析": "…", …}, "preamble": "", "complete": true, "problems": [],
+     "cautions": [{"kind": "dose", "span": "3g", "section": "治疗建议", "message": "“3g”可能超出常用剂量……"}],
+     "label": "AI 生成", "disclaimer": "…", "aigc": {"Label": "1", "ContentProducer": "Xinglin 0.1.0 demo", …}}
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from xinglin import __version__, schema
+from xinglin.safety import lint
 from xinglin.safety.triage import Alert, triage
 from xinglin.serve.protocol import Head, dumps
 
@@ -20,6 +22,15 @@ from xinglin.serve.protocol import Head, dumps
 TITLE_LENGTH = 14
 
 Patch = tuple[str, int, str]
+
+CAUTIONS = {
+    "unknown_drug": "没有查到“{}”这个药名，请勿自行购买或服用。",
+    "dose": "“{}”可能超出常用剂量，请先向医师或药师核对。",
+    "contraindication": "您提到的情况可能不宜使用“{}”，用前请先问医师。",
+    "invented_result": "“{}”是您没有提供过的检查结果，请勿当真。",
+    "certainty": "“{}”说得过于肯定；结论要由医生面诊后作出。",
+    "contradiction": "“{}”前后说法不一致，请以医生的意见为准。",
+}
 
 
 def alerts(questions: Sequence[str]) -> list[Alert]:
@@ -43,7 +54,23 @@ def describe(found: Sequence[Alert]) -> dict[str, Any]:
     return {"alerts": [asdict(alert) for alert in found]}
 
 
-def extension(head: Head, found: Sequence[Alert], text: str) -> dict[str, Any]:
+def cautions(text: str, questions: Sequence[str]) -> list[dict[str, str]]:
+    """What the rules find wrong in an answer, each place once, with the section it stands in (empty: before the first)."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for finding in lint.check(text, "\n".join(questions)):
+        sections = schema.Answer.parse(text[: finding.end]).sections
+        section = list(sections)[-1] if sections else ""
+        entry = {
+            "kind": finding.kind,
+            "span": finding.span,
+            "section": section,
+            "message": CAUTIONS[finding.kind].format(finding.span),
+        }
+        found.setdefault((finding.kind, finding.span), entry)
+    return list(found.values())
+
+
+def extension(head: Head, found: Sequence[Alert], text: str, questions: Sequence[str]) -> dict[str, Any]:
     """The field ``xinglin`` of a whole answer; ``text`` is the model's own."""
     answer = schema.Answer.parse(text)
     problems = schema.check(text)
@@ -52,6 +79,7 @@ def extension(head: Head, found: Sequence[Alert], text: str) -> dict[str, Any]:
         "preamble": answer.preamble,
         "complete": not problems,
         "problems": problems,
+        "cautions": cautions(text, questions),
         "label": schema.AI_LABEL,
         "disclaimer": schema.DISCLAIMER,
         "aigc": aigc(head.model, head.id, text),

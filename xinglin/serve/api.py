@@ -124,7 +124,9 @@ class Answering(Response):
                 text += item
         shown = answer.as_json(text) if self.ask.as_json else answer.fixed_text(self.alerts) + text
         tokens = protocol.usage(end.prompt_tokens, end.completion_tokens)
-        value = protocol.completion(head, shown, end.finish_reason, tokens, answer.extension(head, self.alerts, text))
+        value = protocol.completion(
+            head, shown, end.finish_reason, tokens, answer.extension(head, self.alerts, text, self.ask.questions)
+        )
         await reply(value)(scope, receive, send)
 
     async def _stream(self, head: Head, ticket: Ticket, pieces: Pieces, scope: Scope, receive: Receive, send: Send) -> None:
@@ -169,7 +171,9 @@ class Answering(Response):
                     yield protocol.event(self._chunk(head, {"content": item}, extension=shown))
         if self.ask.as_json:
             yield protocol.event(self._chunk(head, {"content": answer.as_json(text)}))
-        last = answer.extension(head, self.alerts, text) | ({"patches": sections.finish()} if self.ask.patches else {})
+        last = answer.extension(head, self.alerts, text, self.ask.questions) | (
+            {"patches": sections.finish()} if self.ask.patches else {}
+        )
         yield protocol.event(self._chunk(head, {}, end.finish_reason, last))
         if self.ask.usage:
             yield protocol.event(protocol.usage_chunk(head, protocol.usage(end.prompt_tokens, end.completion_tokens)))

@@ -307,7 +307,11 @@ function paint(answer) {
 
 function drawCards(answer) {
   const cards = [];
-  const put = (title, text, index) => text && cards.push(h("section", { class: "card c" + index }, title && h("h3", {}, icon("s" + index), title), ...paragraphs(text)));
+  const put = (title, text, index) => {
+    if (!text) return;
+    const warnings = (answer.cautions || []).filter((caution) => caution.section === title).map((caution) => notice(caution.message));
+    cards.push(h("section", { class: "card c" + index }, title && h("h3", {}, icon("s" + index), title), ...paragraphs(text), ...warnings));
+  };
   put("", answer.sections[""], 9);
   known.titles.forEach((title, index) => put(title, answer.sections[title], index));
   if (answer.writing) {
@@ -328,7 +332,6 @@ function paragraphs(text) {
 function drawNotices(answer) {
   const found = [];
   if (answer.trimmed) found.push(notice(t("对话太长，较早的内容这次没有发给模型。", "The chat is long: its earliest part was not sent to the model.")));
-  for (const caution of answer.cautions || []) found.push(notice(caution.message));
   if (answer.stopped) found.push(notice(t("已停止，回答不完整。", "Stopped; the answer is incomplete.")));
   if (answer.finish === "length") found.push(notice(t("达到长度上限，回答被截断。", "Cut at the longest length.")));
   else if (answer.finish && !answer.complete) found.push(notice(t("这个回答没有按三个部分写完整，请谨慎参考。", "This answer does not have all three parts.")));
