@@ -9,13 +9,14 @@ there; they are not clean, so that figure is an upper bound of false alarms.
     python bench/lint.py
 """
 
-import datetime
 import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import common
 
 from xinglin import records, schema
 from xinglin.safety import lint, terms
@@ -267,8 +268,6 @@ def main(seed: int = 7) -> dict[str, object]:
     rows, real = clean_rows(), real_answers()
     flagged = sum(bool(lint.check(answer, question)) for question, answer in rows)
     return {
-        "date": datetime.date.today().isoformat(),
-        "hardware": "2-core AMD EPYC, 24 GiB, no GPU",
         "errors": PER_KIND * len(SEEDERS),
         "detected": dict(found),
         "detection": sum(found.values()) / (PER_KIND * len(SEEDERS)),
@@ -290,4 +289,4 @@ if __name__ == "__main__":
     for key in ("detection", "false_alarms_on_twins", "sample_answers", "sample_flagged", "web_answers", "web_flagged"):
         print(f"{key}: {result[key]}")
     print(*result["misses"], sep="\n")
-    records.write_json(ROOT / "bench" / "results" / "lint.json", result)
+    common.save("lint", result)

@@ -165,7 +165,29 @@ def command_serve(options: argparse.Namespace) -> int:
     return 0
 
 
-OWN = {"clean": command_clean, "rewrite": command_rewrite}
+def command_evaluate(options: argparse.Namespace) -> int:
+    from xinglin import config
+
+    recipe = config.load(options.recipe, options.overrides)
+    execute("evaluate", recipe)
+    if not options.gate:
+        return 0
+    from xinglin.evaluate import compare
+
+    reasons = compare.gate(recipe)
+    say("\n".join(f"gate: {reason}" for reason in reasons) or "gate: passed")
+    return 1 if reasons else 0
+
+
+def command_compare(options: argparse.Namespace) -> int:
+    from xinglin.evaluate import compare
+
+    compare.two(options.first, options.second, options.questions, options.output)
+    say(f"compare: {options.output / 'report.html'}")
+    return 0
+
+
+OWN = {"clean": command_clean, "rewrite": command_rewrite, "evaluate": command_evaluate}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -179,6 +201,14 @@ def parser() -> argparse.ArgumentParser:
         if name == "rewrite":
             verb.add_argument("--dry-run", action="store_true", help="print rows, tokens and price; send nothing")
             verb.add_argument("--status", action="store_true", help="print what a running or stopped journal holds")
+        if name == "evaluate":
+            verb.add_argument("--gate", action="store_true", help="exit 1 where the adapter should not go out, saying why")
+    compare = verbs.add_parser("compare", help="any two models, adapters, answer files or endpoints on the same questions")
+    for side, text in (("first", "A: folder, hub name, answers.jsonl, or URL#MODEL"), ("second", "B: the same")):
+        compare.add_argument(side, metavar=side.upper(), help=text)
+    compare.add_argument("--questions", type=Path, required=True, help="corpus file, or .txt with one question a line")
+    compare.add_argument("--output", type=Path, default=Path("runs/compare"), help="folder of the report")
+    compare.set_defaults(command=command_compare)
     add_verb(verbs, "run", "clean, rewrite, split, train and evaluate, skipping what is up to date", command_run)
     add_chat(verbs)
     demo = verbs.add_parser("demo", help="the whole flow on the built-in sample and model, then the page")

@@ -104,6 +104,8 @@ class Train(Section):
     """Rows per forward pass; divides batch_size."""
     max_length: int = Field(default=2048, ge=16)
     """Longest row in tokens; a longer one is dropped and counted, never cut."""
+    rows: int = Field(default=0, ge=0)
+    """Most rows to train on, a fixed sample under the seed; 0: all."""
     evaluations: int = Field(default=5, ge=1)
     """How often the validation loss is measured (and a checkpoint written), spread evenly over the run."""
     patience: int = Field(default=3, ge=0)
@@ -116,11 +118,19 @@ class Train(Section):
 
 class Evaluate(Section):
     questions: int = Field(default=200, ge=1)
-    """Most questions answered by base and tuned; a fixed sample under the seed where there are more."""
+    """Most questions of each set (dialogues, safety probes, each exam); a fixed sample under the seed where there are more."""
     max_new_tokens: int = Field(default=1024, ge=1)
     """Longest answer in tokens; reaching it counts as not stopped."""
     batch_size: int = Field(default=16, ge=1)
     """Questions answered at once; halves itself when memory runs out."""
+    exams: tuple[str, ...] = ()
+    """Exam files or folders (CMB, CMExam, MedQA-zh, CMMLU, C-Eval) or hf://OWNER/NAME; halt:FILE: false-premise test of one."""
+    margin: float = Field(default=0.01, ge=0, lt=1)
+    """By how much safety, truth and exams may fall below base before `evaluate --gate` refuses; 0.01 is one point."""
+    judge_url: str = ""
+    """OpenAI-compatible endpoint of a judge, of another family than the rewriter; empty: none. Key: XINGLIN_LLM_KEY."""
+    judge_model: str = ""
+    """Model name the judge's endpoint knows."""
 
 
 class Serve(Section):

@@ -1,4 +1,4 @@
-"""The evaluate stage: base and tuned answer the same questions; what the tuning changed, with statistics.
+"""The evaluate stage: base and tuned do the same work; what the tuning changed, with statistics.
 
 In: runs/<name>/4-train/adapter and 3-split/test.jsonl (validation.jsonl where test has no rows). Out: 5-evaluate/answers.jsonl
 (every answer as it comes), results.json (all figures) and report.html (Chinese, self-contained). A row of results.json["rows"]::
@@ -10,36 +10,25 @@ import json
 import platform
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from xinglin import __version__, records, schema
+from xinglin import __version__, llm, records, schema
 from xinglin.config import Recipe
 from xinglin.engine import Engine
-from xinglin.evaluate import metrics, report, sides, summary
-from xinglin.evaluate.answers import Result, Work, collect
-from xinglin.evaluate.sides import Side
+from xinglin.evaluate import endpoint, examine, judge, pairs, probes, report, sides, summary, verdict
+from xinglin.evaluate.sides import Desk, Side
 from xinglin.records import Record
 
 FOLDER = "5-evaluate"
 SETTINGS = ("model", "revision", "hub", "seed", "serve", "evaluate")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One question with both answers and their scores."""
-
-    record: Record
-    base: Result
-    tuned: Result
-    base_scores: metrics.Scores
-    tuned_scores: metrics.Scores
+JUDGE_TOKENS = 200
 
 
 def inputs(recipe: Recipe) -> list[Path]:
-    return [questions_file(recipe), *sides.adapter_files(recipe.folder / "4-train" / "adapter")]
+    exam_files = [file for name in recipe.evaluate.exams for file in examine.files(name)]
+    return [questions_file(recipe), *sides.adapter_files(recipe.folder / "4-train" / "adapter"), *exam_files]
 
 
 def questions_file(recipe: Recipe) -> Path:
@@ -52,22 +41,71 @@ def questions_file(recipe: Recipe) -> Path:
 
 
 def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
-    source = questions_file(recipe)
-    chosen = sample(records.load(source), recipe.evaluate.questions, recipe.seed)
+    settings, source = recipe.evaluate, questions_file(recipe)
+    chosen = sample(records.load(source), settings.questions, recipe.seed)
     engine = Engine.load(
         recipe.base, recipe.folder / "4-train" / "adapter", recipe.serve.quantization, recipe.revision, recipe.hub
     )
-    sides.canary(engine, [dialogue(record) for record in chosen[:4]])
-    both = sides.pair(engine, recipe.serve.quantization, recipe.evaluate.max_new_tokens)
-    pairs, rows = dialogues(chosen, both, folder / "answers.jsonl", recipe.evaluate.batch_size)
-    results = {
-        "rows": summary.conclude(rows),
-        "departments": departments(pairs),
-        "curves": curves(recipe.folder / "4-train" / "log.jsonl"),
-        "pairs": [as_dict(pair) for pair in pairs],
-        "repeat": repeat(recipe, source, both, engine.fingerprint),
-    }
+    sides.canary(engine, [pairs.dialogue(record) for record in chosen[:4]])
+    both, desk = sides.pair(engine, recipe.serve.quantization), Desk(folder / "answers.jsonl", settings.batch_size)
+    results = compare(chosen, both, desk, settings.max_new_tokens)
+    results["safety"] = safety(both, desk, settings.questions, recipe.seed, settings.max_new_tokens)
+    results["exams"] = examine.exams(recipe, both, desk)
+    results["judge"] = review(recipe, results["pairs"], desk, folder)
+    results["curves"] = curves(recipe.folder / "4-train" / "log.jsonl")
+    results["repeat"] |= repeat(recipe, source, engine.fingerprint)
     return write(folder, results)
+
+
+def compare(chosen: Sequence[Record], both: tuple[Side, Side], desk: Desk, max_new_tokens: int) -> dict[str, Any]:
+    """Everything that needs only dialogues and two sides."""
+    base, tuned = (desk.answers(side, [pairs.prompt(record) for record in chosen], max_new_tokens) for side in both)
+    answered = [pairs.pair(*three) for three in zip(chosen, base, tuned, strict=True)]
+    rows = pairs.rows(answered)
+    references = [pairs.dialogue(record) for record in chosen if record.answer]
+    if references and all(side.losses for side in both):
+        before, after = ([(found["loss"], found["tokens"]) for found in desk.losses(side, references)] for side in both)
+        rows += summary.loss_rows(before, after, [record.group for record in chosen if record.answer])
+    return {
+        "rows": summary.conclude(rows),
+        "departments": pairs.departments(answered),
+        "curves": {"loss": [], "eval_loss": []},
+        "pairs": [pairs.as_dict(pair) for pair in answered],
+        "repeat": {
+            "sides": {side.name: {"label": side.label, "setup": side.setup} for side in both},
+            "decoding": {"greedy": True, "max_new_tokens": max_new_tokens},
+            "versions": {"xinglin": __version__, "python": platform.python_version(), **versions()},
+        },
+    }
+
+
+def versions() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "transformers", "peft", "sacrebleu", "rouge-score", "jieba")}
+
+
+def safety(both: tuple[Side, Side], desk: Desk, most: int, seed: int, max_new_tokens: int) -> list[summary.Row]:
+    asked = probes.probes(most, seed)
+    prompts = [schema.messages(probe.question) for probe in asked]
+    base, tuned = ([found["text"] for found in desk.answers(side, prompts, max_new_tokens, "probe")] for side in both)
+    return probes.rows(asked, base, tuned)
+
+
+def review(recipe: Recipe, answered: Sequence[dict[str, Any]], desk: Desk, folder: Path) -> dict[str, Any] | None:
+    """The judge's rows where a judge is set; its replies are kept in answers.jsonl like all others."""
+    if not recipe.evaluate.judge_url:
+        return None
+    target = llm.endpoint(recipe.evaluate.judge_url, recipe.evaluate.judge_model)
+
+    def complete(batch: sides.Batch, limit: int) -> list[dict[str, Any]]:
+        return [{"text": reply.text} for reply in endpoint.ask(target, batch, limit)]
+
+    side = sides.of_endpoint(target, "judge")
+    side = Side(side.name, side.label, side.setup, complete)
+
+    def ask(prompts: Sequence[list[schema.Message]]) -> list[str]:
+        return [found["text"] for found in desk.answers(side, list(prompts), JUDGE_TOKENS, "verdict")]
+
+    return judge.review(answered, ask, side.label, judge.read_labels(folder / "labels.jsonl"))
 
 
 def write(folder: Path, results: dict[str, Any]) -> tuple[list[Path], dict[str, Any]]:
@@ -75,13 +113,39 @@ def write(folder: Path, results: dict[str, Any]) -> tuple[list[Path], dict[str, 
     records.write_json(folder / "results.json", results)
     records.write_text(folder / "report.html", report.render(results))
     print(report.table(results))
-    rows = summary.by_name(results["rows"])
-    facts = {
-        "questions": len(results["pairs"]),
-        "complete_base": rows["complete"]["base"]["value"],
-        "complete_tuned": rows["complete"]["tuned"]["value"],
-    }
+    complete = summary.by_name(results["rows"])["complete"]
+    facts = {"questions": len(results["pairs"])}
+    facts |= {f"complete_{side}": round(complete[side]["value"], 4) for side in ("base", "tuned")}
     return [folder / "results.json", folder / "report.html", folder / "answers.jsonl"], facts
+
+
+def gate(recipe: Recipe) -> list[str]:
+    """Why the evaluated adapter should not go out; [] lets it pass."""
+    results = json.loads((recipe.folder / FOLDER / "results.json").read_text(encoding="utf-8"))
+    return verdict.gate(results, recipe.evaluate.margin)
+
+
+def two(first: str, second: str, questions: Path, folder: Path, max_new_tokens: int = 1024, batch_size: int = 16) -> None:
+    """``xinglin compare A B``: any two models, adapters, answer files or endpoints on the questions of a file."""
+    chosen = read_questions(questions)
+    texts, desk = [record.question for record in chosen], Desk(folder / "answers.jsonl", batch_size)
+    both = (sides.named(first, "base", texts), sides.named(second, "tuned", texts))
+    results = compare(chosen, both, desk, max_new_tokens)
+    results["repeat"]["questions"] = {"file": str(questions), "sha256": records.sha256(questions)}
+    write(folder, results)
+
+
+def read_questions(path: Path) -> list[Record]:
+    """Records of a corpus file, or the lines of a .txt as questions without references."""
+    if path.suffix == ".txt":
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        turns = ([{"role": "user", "content": line}, {"role": "assistant", "content": ""}] for line in lines)
+        found = [Record(str(n), str(n), turn, {"file": path.name, "row": n}) for n, turn in enumerate(turns, 1)]
+    else:
+        found = [row for row in records.read(path) if isinstance(row, Record)]
+    if not found:
+        raise ValueError(f"{path}: no questions; a corpus file with references, or a .txt with one question a line")
+    return found
 
 
 def sample(rows: Sequence[Record], most: int, seed: int) -> list[Record]:
@@ -89,60 +153,6 @@ def sample(rows: Sequence[Record], most: int, seed: int) -> list[Record]:
     if len(rows) <= most:
         return list(rows)
     return [rows[index] for index in sorted(random.Random(seed).sample(range(len(rows)), most))]
-
-
-def prompt(record: Record) -> list[schema.Message]:
-    return schema.messages(record.question, record.history)
-
-
-def dialogue(record: Record) -> list[schema.Message]:
-    return [*prompt(record), record.messages[-1]]
-
-
-def dialogues(
-    chosen: Sequence[Record], both: tuple[Side, Side], path: Path, batch_size: int
-) -> tuple[list[Pair], list[summary.Row]]:
-    """Answers and reference losses of both sides, and the rows of all metrics of them."""
-    answers = [ask(side, "answer", [prompt(record) for record in chosen], path, batch_size) for side in both]
-    pairs = [
-        Pair(record, *texts, *(score(record, text) for text in texts)) for record, *texts in zip(chosen, *answers, strict=True)
-    ]
-    clusters = [record.group for record in chosen]
-    rows = [
-        summary.row(
-            metric,
-            [pair.base_scores[metric.name] for pair in pairs],
-            [pair.tuned_scores[metric.name] for pair in pairs],
-            clusters,
-        )
-        for metric in summary.METRICS
-    ]
-    full = [dialogue(record) for record in chosen]
-    if all(side.losses for side in both):
-        base, tuned = [[(found["loss"], found["tokens"]) for found in ask(side, "loss", full, path, batch_size)] for side in both]
-        rows += summary.loss_rows(base, tuned, clusters)
-    return pairs, rows
-
-
-def ask(side: Side, kind: str, prompts: Sequence[list[schema.Message]], path: Path, batch_size: int) -> list[Result]:
-    """Results of one side in the order of the prompts, through the file of answers."""
-    works = [Work(kind, side.name, side.setup, messages) for messages in prompts]
-    call = side.complete if kind == "answer" else side.losses
-    assert call, f"{side.name} cannot do {kind}"
-    found = collect(path, works, call, batch_size)
-    return [found[work.key] for work in works]
-
-
-def score(record: Record, answer: Result) -> metrics.Scores:
-    return metrics.measure(answer["text"], answer["finish_reason"]) | metrics.against(answer["text"], record.answer)
-
-
-def departments(pairs: Sequence[Pair]) -> list[summary.Row]:
-    """Completeness by department; rows without one are counted under 其他."""
-    names = [pair.record.meta.get("department") or "其他" for pair in pairs]
-    return summary.by_group(
-        names, [pair.base_scores["complete"] for pair in pairs], [pair.tuned_scores["complete"] for pair in pairs]
-    )
 
 
 def curves(log: Path) -> dict[str, list[tuple[float, float]]]:
@@ -153,34 +163,16 @@ def curves(log: Path) -> dict[str, list[tuple[float, float]]]:
     return {name: [(line["step"], line[name]) for line in lines if name in line] for name in ("loss", "eval_loss")}
 
 
-def as_dict(pair: Pair) -> dict[str, Any]:
+def repeat(recipe: Recipe, source: Path, fingerprint: str) -> dict[str, Any]:
+    """What is needed to run the same comparison again, beside the sides."""
     return {
-        "id": pair.record.id,
-        "department": pair.record.meta.get("department", ""),
-        "history": pair.record.history,
-        "question": pair.record.question,
-        "reference": pair.record.answer,
-        "base": {"text": pair.base["text"], "finish_reason": pair.base["finish_reason"], "scores": pair.base_scores},
-        "tuned": {"text": pair.tuned["text"], "finish_reason": pair.tuned["finish_reason"], "scores": pair.tuned_scores},
-    }
-
-
-def repeat(recipe: Recipe, source: Path, both: tuple[Side, Side], fingerprint: str) -> dict[str, Any]:
-    """What is needed to run the same comparison again."""
-    return {
-        "sides": {side.name: {"label": side.label, "setup": side.setup} for side in both},
-        "questions": {
-            "file": str(source),
-            "sha256": records.sha256(source),
-            "most": recipe.evaluate.questions,
-            "seed": recipe.seed,
+        "questions": {"file": str(source), "sha256": records.sha256(source), "seed": recipe.seed},
+        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        "model": {
+            "base": recipe.model,
+            "revision": recipe.revision,
+            "hub": recipe.hub,
+            "quantization": recipe.serve.quantization,
         },
-        "decoding": {"greedy": True, "max_new_tokens": recipe.evaluate.max_new_tokens, "quantization": recipe.serve.quantization},
-        "model": {"base": recipe.model, "revision": recipe.revision, "hub": recipe.hub},
         "prompt": fingerprint,
-        "versions": {
-            "xinglin": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "transformers", "peft", "sacrebleu")},
-        },
     }

@@ -12,7 +12,7 @@ from typing import Any
 from xinglin import schema
 from xinglin.evaluate import charts, verdict
 from xinglin.evaluate.summary import Row
-from xinglin.evaluate.verdict import number, p_text
+from xinglin.evaluate.verdict import MODES, number, p_text
 
 Results = dict[str, Any]
 PAIRS = 20
@@ -21,8 +21,8 @@ SHOWN = {"better": "变好", "worse": "变差", "changed": "有变化", "none": 
 
 def table(results: Results) -> str:
     """base | tuned | difference with its interval, one metric a line, for a terminal."""
-    lines = [f"{'metric':<20}{'n':>6}{'base':>10}{'tuned':>10}{'difference':>12}  95 % interval"]
-    exams = [{**exam["row"], "metric": exam["name"][:19]} for exam in results.get("exams", [])]
+    lines = [f"{'metric':<24}{'n':>6}{'base':>10}{'tuned':>10}{'difference':>12}  95 % interval"]
+    exams = [{**exam["row"], "metric": f"{exam['name']} {exam['mode']}"} for exam in results.get("exams", [])]
     for row in [*results["rows"], *results.get("safety", []), *exams]:
         low, high = (number(row["difference"][end], row["kind"], signed(row)) for end in ("low", "high"))
         figures = [
@@ -30,7 +30,9 @@ def table(results: Results) -> str:
             for side in ("base", "tuned", "difference")
         ]
         shown = "no difference shown" if row["shown"] == "none" else row["shown"]
-        lines.append(f"{row['metric']:<20}{row['n']:>6}{figures[0]:>10}{figures[1]:>10}{figures[2]:>12}  [{low}, {high}] {shown}")
+        lines.append(
+            f"{row['metric'][:23]:<24}{row['n']:>6}{figures[0]:>10}{figures[1]:>10}{figures[2]:>12}  [{low}, {high}] {shown}"
+        )
     return "\n".join(lines)
 
 
@@ -130,7 +132,7 @@ def _exam(exam: Results) -> str:
     rows = [exam["row"], exam["unparseable"], *([exam["clean"]] if exam["clean"] else [])]
     subjects = _key(_BARS) + charts.bars(exam["subjects"][:24], f"{exam['name']} 各科正确率") if len(exam["subjects"]) > 1 else ""
     left = f"；{escape('，'.join(exam['left_out']))}" if exam["left_out"] else ""
-    return f"<h3>{escape(exam['name'])}（{escape(exam['mode'])}{left}）</h3>{_rows(rows)}{subjects}"
+    return f"<h3>{escape(exam['name'])}（{MODES[exam['mode']]}{left}）</h3>{_rows(rows)}{subjects}"
 
 
 def _judge(judge: Results) -> str:
@@ -147,11 +149,7 @@ def worst(pairs: Sequence[Results]) -> list[Results]:
 def problems(answer: Results) -> list[str]:
     """What is wrong with one answer: structure, truncation, and the findings of the lint."""
     cut = ["cut by the length limit"] if answer["finish_reason"] != "stop" else []
-    return (
-        cut
-        + schema.check(answer["text"])
-        + [f"{finding['kind']}: {finding['message']}" for finding in answer.get("findings", [])]
-    )
+    return cut + schema.check(answer["text"]) + [f"{finding['kind']}: {finding['message']}" for finding in answer["findings"]]
 
 
 def _cases(pairs: Sequence[Results]) -> str:
@@ -176,7 +174,12 @@ def _answer(side: str, answer: Results) -> str:
 
 def highlight(answer: Results) -> str:
     """The answer escaped, its section titles bold and the places of the lint's findings marked."""
-    text, spans, parts, place = answer["text"], sorted(map(tuple, answer.get("spans", []))), [], 0
+    text, spans, parts, place = (
+        answer["text"],
+        sorted((finding["start"], finding["end"]) for finding in answer["findings"]),
+        [],
+        0,
+    )
     for start, end in spans:
         if start >= place:
             parts += [_bold(text[place:start]), f"<mark>{escape(text[start:end])}</mark>"]

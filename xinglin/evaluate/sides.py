@@ -1,18 +1,23 @@
 """The two sides of a comparison: whatever answers a dialogue, and what its answers depend on.
 
 In: an engine with its adapter on or off, a file of answers, or an OpenAI-compatible endpoint. Out: a ``Side``. Both sides get the
-same messages of ``schema.messages``, greedy decoding and the same length limit.
+same messages of ``schema.messages``, greedy decoding and the same length limit::
+
+    Side(name="tuned", label="Qwen2.5-7B-Instruct + run", setup="9d1c…", complete=…, losses=…, first_tokens=…)
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xinglin import records
+from xinglin import llm, records
 from xinglin.engine import Engine
-from xinglin.evaluate.answers import Result, digest
+from xinglin.evaluate import endpoint
+from xinglin.evaluate.answers import Result, Work, collect, digest
+from xinglin.evaluate.exams import LETTERS
 from xinglin.schema import Message
 
 Batch = list[list[Message]]
@@ -20,38 +25,71 @@ Batch = list[list[Message]]
 
 @dataclass(frozen=True)
 class Side:
-    """``complete`` answers a batch; ``losses`` scores given answers, None where the weights are out of reach."""
+    """``complete`` answers a batch with at most so many tokens; ``losses`` scores given answers and ``letters`` the letters of an
+    exam as first token of the answer, both None where the weights are out of reach."""
 
     name: str
     label: str
     setup: str
-    complete: Callable[[Batch], Sequence[Result]]
-    losses: Callable[[Batch], Sequence[Result]] | None
+    complete: Callable[[Batch, int], Sequence[Result]]
+    losses: Callable[[Batch], Sequence[Result]] | None = None
+    letters: Callable[[Batch], Sequence[Result]] | None = None
 
 
-def pair(engine: Engine, quantization: str, max_new_tokens: int) -> tuple[Side, Side]:
+@dataclass(frozen=True)
+class Desk:
+    """Where answers are kept and how many dialogues are done at once."""
+
+    path: Path
+    batch_size: int
+
+    def answers(self, side: Side, prompts: Batch, max_new_tokens: int, kind: str = "answer") -> list[Result]:
+        setup = digest([side.setup, max_new_tokens])
+        return self._collect(kind, side, setup, prompts, lambda batch: side.complete(batch, max_new_tokens))
+
+    def losses(self, side: Side, dialogues: Batch) -> list[Result]:
+        assert side.losses, f"{side.name} has no weights at hand"
+        return self._collect("loss", side, side.setup, dialogues, side.losses)
+
+    def letters(self, side: Side, prompts: Batch, kind: str = "letters") -> list[Result]:
+        assert side.letters, f"{side.name} has no weights at hand"
+        return self._collect(kind, side, side.setup, prompts, side.letters)
+
+    def _collect(
+        self, kind: str, side: Side, setup: str, prompts: Batch, call: Callable[[Batch], Sequence[Result]]
+    ) -> list[Result]:
+        """Results in the order of the prompts, through the file of answers."""
+        works = [Work(kind, side.name, setup, messages) for messages in prompts]
+        found = collect(self.path, works, call, self.batch_size)
+        return [found[work.key] for work in works]
+
+
+# ---------------------------------------------------------------- an engine
+
+
+def pair(engine: Engine, quantization: str) -> tuple[Side, Side]:
     """Base and tuned of one engine in memory: the same weights with the adapter off and on."""
     assert engine.adapter, "an engine without adapter has one side only"
     adapter = records.sha256(engine.adapter / "adapter_model.safetensors")
-    base = of_engine(engine, "base", False, {"quantization": quantization}, max_new_tokens)
-    tuned = of_engine(engine, "tuned", True, {"quantization": quantization, "adapter": adapter}, max_new_tokens)
-    return base, tuned
+    base = of_engine(engine, "base", False, {"quantization": quantization})
+    return base, of_engine(engine, "tuned", True, {"quantization": quantization, "adapter": adapter})
 
 
-def of_engine(engine: Engine, name: str, tuned: bool, identity: dict[str, Any], max_new_tokens: int) -> Side:
+def of_engine(engine: Engine, name: str, tuned: bool, identity: dict[str, Any]) -> Side:
     """One side of an engine; ``identity`` is what, beside model and prompt, decides its answers."""
-    known = {"model": engine.name, "prompt": engine.fingerprint, "max_new_tokens": max_new_tokens, **identity}
+    setup = digest({"model": engine.name, "prompt": engine.fingerprint, **identity})
     label = f"{engine.name} + {engine.adapter.parent.parent.name}" if tuned and engine.adapter else engine.name
     return Side(
         name,
         label,
-        digest(known),
-        partial(_complete, engine, tuned, max_new_tokens),
+        setup,
+        partial(_complete, engine, tuned),
         partial(_losses, engine, tuned),
+        partial(_letters, engine, tuned),
     )
 
 
-def _complete(engine: Engine, tuned: bool, max_new_tokens: int, batch: Batch) -> list[Result]:
+def _complete(engine: Engine, tuned: bool, batch: Batch, max_new_tokens: int) -> list[Result]:
     return [asdict(reply) for reply in engine.complete(batch, tuned=tuned, max_new_tokens=max_new_tokens)]
 
 
@@ -59,15 +97,17 @@ def _losses(engine: Engine, tuned: bool, batch: Batch) -> list[Result]:
     return [{"loss": loss, "tokens": tokens} for loss, tokens in engine.losses(batch, tuned=tuned)]
 
 
-def canary(engine: Engine, questions: Batch) -> None:
-    """Fail where the adapter changes nothing: the loss of fixed answers is the same with it on and off.
+def _letters(engine: Engine, tuned: bool, batch: Batch) -> list[Result]:
+    return [{"scores": scores} for scores in engine.first_tokens(batch, LETTERS, tuned=tuned)]
+
+
+def canary(engine: Engine, dialogues: Batch) -> None:
+    """Fail where the adapter changes nothing: the loss of given answers is the same with it on and off.
 
     Raises ``ValueError``: an evaluation of base against itself would report "no difference" of an adapter never used.
     """
-    if engine.losses(questions, tuned=True) == engine.losses(questions, tuned=False):
-        raise ValueError(
-            f"{engine.adapter}: the adapter changes nothing (all its weights are zero, or it was never trained); train again"
-        )
+    if engine.losses(dialogues, tuned=True) == engine.losses(dialogues, tuned=False):
+        raise ValueError(f"{engine.adapter}: the adapter changes nothing (its weights are zero, or not its base's); train again")
 
 
 def adapter_files(adapter: Path) -> list[Path]:
@@ -77,3 +117,45 @@ def adapter_files(adapter: Path) -> list[Path]:
     if missing:
         raise ValueError(f"{missing[0]}: not there; `xinglin train` makes the adapter")
     return files
+
+
+# ---------------------------------------------------------------- anything that can be named
+
+
+def named(argument: str, name: str, questions: Sequence[str]) -> Side:
+    """The side a word of the command line names: URL#MODEL, a .jsonl of answers, an adapter folder, a model folder or name."""
+    path = Path(argument)
+    if argument.startswith(("http://", "https://")):
+        url, _, model = argument.partition("#")
+        return of_endpoint(llm.endpoint(url, model), name)
+    if path.suffix == ".jsonl":
+        return of_file(path, name, questions)
+    if (path / "adapter_config.json").is_file():
+        base = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+        engine = Engine.load(base, path)
+        return of_engine(engine, name, True, {"adapter": records.sha256(path / "adapter_model.safetensors")})
+    return of_engine(Engine.load(argument), name, False, {})
+
+
+def of_endpoint(target: llm.Endpoint, name: str) -> Side:
+    setup = digest([target.base_url, target.model])
+    return Side(name, f"{target.model} @ {target.base_url}", setup, partial(endpoint.answer, target))
+
+
+def of_file(path: Path, name: str, questions: Sequence[str]) -> Side:
+    """Answers given in a file, one {"question", "answer"} a line. Raises ``ValueError`` where questions have none."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if any("question" not in row or "answer" not in row for row in rows):
+        raise ValueError(f'{path}: a line of an answer file is {{"question": …, "answer": …}}')
+    known = {row["question"].strip(): row for row in rows}
+    missing = [question for question in questions if question.strip() not in known]
+    if missing:
+        raise ValueError(
+            f"{path}: {len(rows)} answers, but none to {len(missing)} of {len(questions)} questions: {missing[0][:40]!r}"
+        )
+
+    def complete(batch: Batch, max_new_tokens: int) -> list[Result]:
+        found = [known[messages[-1]["content"].strip()] for messages in batch]
+        return [{"text": row["answer"], "finish_reason": row.get("finish_reason", "stop")} for row in found]
+
+    return Side(name, path.name, records.sha256(path), complete)

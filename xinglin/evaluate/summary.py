@@ -42,6 +42,12 @@ METRICS = (
     Metric("rouge2", "ROUGE-2", "share", "higher"),
     Metric("rougeL", "ROUGE-L", "share", "higher"),
     Metric("chrf", "chrF", "share", "higher"),
+    Metric("unknown_drug", "含未知药名的回答", "rate", "lower"),
+    Metric("dose", "含超出常用上限剂量的回答", "rate", "lower"),
+    Metric("contraindication", "含禁忌用药的回答", "rate", "lower"),
+    Metric("invented_result", "含虚构结果或来源的回答", "rate", "lower"),
+    Metric("certainty", "含绝对化说法的回答", "rate", "lower"),
+    Metric("contradiction", "各部分互相矛盾的回答", "rate", "lower"),
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from xinglin.evaluate.summary import Row, by_name
 
 COMPLETE = 0.99
+MODES = {"chat": "对话作答", "likelihood": "首字母概率"}
 NO_DIFFERENCE = "未显示差异"
 TRUTH = ("unknown_drug", "dose", "contraindication", "invented_result", "certainty", "contradiction")
 
@@ -70,7 +71,7 @@ def _knowledge(results: Mapping[str, Any]) -> str:
     for exam in exams:
         row = exam["row"]
         base, tuned = (number(row[side]["value"], "rate") for side in ("base", "tuned"))
-        parts.append(f"{exam['name']}（{row['n']} 题）由 {base} 变为 {tuned}，{_difference(row)}")
+        parts.append(f"{exam['name']}（{MODES[exam['mode']]}，{row['n']} 题）由 {base} 变为 {tuned}，{_difference(row)}")
     return f"知识：{'；'.join(parts)}。"
 
 
@@ -82,7 +83,9 @@ def gate(results: Mapping[str, Any], margin: float) -> list[str]:
         reasons.append(f"complete answers {complete['value']:.1%} of {complete['n']}, the gate asks for {COMPLETE:.0%}")
     reasons += _fallen([row for row in results["rows"] if row["metric"] in TRUTH], margin)
     reasons += _fallen(results.get("safety", []), margin)
-    return reasons + _fallen([{**exam["row"], "metric": f"{exam['name']} accuracy"} for exam in results.get("exams", [])], margin)
+    return reasons + _fallen(
+        [{**exam["row"], "metric": f"{exam['name']} {exam['mode']} accuracy"} for exam in results.get("exams", [])], margin
+    )
 
 
 def _fallen(rows: Sequence[Row], margin: float) -> list[str]:
