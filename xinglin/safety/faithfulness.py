@@ -14,7 +14,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,19 +92,22 @@ def _mapping(words: dict[str, str]) -> tuple[dict[str, str], re.Pattern[str]]:
     return plain, re.compile("|".join(sorted(map(re.escape, plain), key=len, reverse=True)))
 
 
-_SPOKEN = (
-    (r"早晚各\w{0,3}?(?:一|1)次", "每日2次"),
-    (r"\bbid\b", "每日2次"),
-    (r"\btid\b", "每日3次"),
-    (r"\b(?:qd|qn)\b", "每日1次"),
-)
+_SPOKEN = [
+    (re.compile(pattern, re.IGNORECASE), plain)
+    for pattern, plain in (
+        (r"(?<=[\d一二两三四五六七八九十半])个(?=小时|单位|星期)", ""),
+        (r"早晚各\w{0,3}?(?:一|1)次", "每日2次"),
+        (r"\bbid\b", "每日2次"),
+        (r"\btid\b", "每日3次"),
+        (r"\bq[dn]\b", "每日1次"),
+    )
+]
 
 
 def _plain(text: str) -> str:
     text = text.translate(terms.FULL_WIDTH)
-    text = re.sub(r"(?<=[\d一二两三四五六七八九十半])个(?=小时|单位|星期)", "", text)
     for pattern, plain in _SPOKEN:
-        text = re.sub(pattern, plain, text, flags=re.IGNORECASE)
+        text = pattern.sub(plain, text)
     return text
 
 
@@ -115,7 +118,7 @@ Found = tuple[str, str]
 
 def _drugs(given: str, source: str, rewritten: str) -> Iterator[Found]:
     """``given`` ends with ``source``."""
-    known, now = terms.drugs(given), terms.drugs(rewritten)
+    known, now = _drug_list(given), _drug_list(rewritten)
     for drug in now:
         if not _named(drug, known, given) and drug.name not in _words()["no_drugs"].split():
             yield "new drug", drug.text
@@ -124,7 +127,12 @@ def _drugs(given: str, source: str, rewritten: str) -> Iterator[Found]:
             yield "dropped drug", drug.text
 
 
-def _named(drug: Drug, others: list[Drug], text: str) -> bool:
+@functools.lru_cache(maxsize=64)
+def _drug_list(text: str) -> tuple[Drug, ...]:
+    return tuple(terms.drugs(text))
+
+
+def _named(drug: Drug, others: Sequence[Drug], text: str) -> bool:
     """Whether ``text``, with ``others`` in it, names the drug, under any of its names or by the class it begins with."""
     if any(drug.name == other.name for other in others):
         return True
@@ -156,7 +164,7 @@ def _numbers(given: str, source: str, rewritten: str) -> Iterator[Found]:
             yield "new number", quantity.text
     offset = len(given) - len(source)
     wanted = [quantity for quantity in stated if quantity.start >= offset]
-    places = [quantity.start for quantity in wanted if _unit(quantity) in DOSES] + [drug.start for drug in terms.drugs(given)]
+    places = [quantity.start for quantity in wanted if _unit(quantity) in DOSES] + [drug.start for drug in _drug_list(given)]
     for quantity in wanted:
         if _is_use(quantity, places) and not _values(quantity) <= now:
             yield "dropped dose", quantity.text
@@ -198,14 +206,17 @@ ECHO = 0.4  # share of the character pairs
 
 def _results(given: str, rewritten: str) -> Iterator[Found]:
     given, rewritten = _one_name(given), _one_name(rewritten)
+    found = [(clause, _result(clause)) for clause in CLAUSES.split(rewritten)]
+    match = _pattern("based_on").search(rewritten)
+    if not match and not any(results for _, results in found):
+        return
     known = _reported(given)
-    for clause in CLAUSES.split(rewritten):
-        for test, value in _result(clause):
+    for clause, results in found:
+        for test, value in results:
             stated = (test, value) in known or (not test and bool(known))
             shown = re.split(_words()["results"]["shown"], clause)[-1]
             if not stated or (value == "shown" and not _echoes(shown, given)):
                 yield "new result", clause.strip()
-    match = _pattern("based_on").search(rewritten)
     if match and not known and match[0] not in given:
         yield "new result", match[0]
 
@@ -235,8 +246,13 @@ def _echoes(said: str, text: str) -> bool:
     return sum(pair in text for pair in pairs) >= ECHO * len(pairs)
 
 
+@functools.cache
+def _kind_patterns() -> list[tuple[str, re.Pattern[str]]]:
+    return [(kind, re.compile(pattern)) for kind, pattern in _words()["results"].items()]
+
+
 def _kinds(text: str) -> list[str]:
-    return [kind for kind, pattern in _words()["results"].items() if re.search(pattern, text)]
+    return [kind for kind, pattern in _kind_patterns() if pattern.search(text)]
 
 
 def _reported(given: str) -> set[tuple[str, str]]:
@@ -266,6 +282,8 @@ def _certainty(given: str, source: str, rewritten: str) -> Iterator[Found]:
 
 
 def _claims(name: str, text: str) -> Iterator[str]:
+    if not _pattern(name).search(text):
+        return
     for clause in CLAUSES.split(text):
         for match in _pattern(name).finditer(clause):
             before = clause[max(0, match.start() - 6) : match.start()]
@@ -289,6 +307,8 @@ def _prohibitions(source: str, rewritten: str) -> Iterator[Found]:
     """A prohibition is kept when a prohibition of the rewritten answer covers it, or one that covers no other touches it:
     colloquial 别挤痘 becomes 避免挤压."""
     wanted = list(_prohibited(source))
+    if not wanted:
+        return
     found = [(marker, _content(_uniform(scope))) for marker, scope in _scopes(rewritten)]
     scopes = [scope for _, scope in found]
     strong = [scope for marker, scope in found if _pattern("prohibitions").fullmatch(marker)]

@@ -102,6 +102,7 @@ _SHAPED = re.compile(
     rf"(?P<head>{_WORD}{{0,5}})(?P<stem>{_STEM})(?P<tail>{_WORD}{{0,2}})|(?P<form>{_WORD}{{2,8}})(?:{_FORM})|"
     rf"(?<=[服吃用])(?P<pill>{_WORD}{{3,7}}?)(?:片|丸)"
 )
+_HINT = re.compile(rf"{_STEM}|{_FORM}|片|丸")  # most texts have none, and the search for a whole shape is slow
 # Where a name begins: what stands before it in a sentence is not part of it.
 _BEFORE = re.compile(
     r"^.*(?:代替|替代|服用|口服|使用|应用|给予|加用|联用|联合|选用|换用|改用|停用|禁用|避免|慎用|外用|涂抹|外涂|注射|静滴|含服|长期|小儿|儿童|成人|比如|例如|例|如|"
@@ -127,7 +128,9 @@ def _canonical(spelling: str) -> str:
 
 def _unknown(masked: str) -> list[Drug]:
     """Words of a drug's shape in a text whose known drugs are blanked out."""
-    found = []
+    found: list[Drug] = []
+    if not _HINT.search(masked):
+        return found
     for match in _SHAPED.finditer(masked):
         group = "head" if match["stem"] else str(match.lastgroup)
         lead = len(_lead(match[group]))
