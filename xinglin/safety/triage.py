@@ -13,10 +13,11 @@ symptom down are not looked at at all, so they cannot lower a level.
 
 import functools
 import json
+import math
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -24,6 +25,13 @@ from typing import Any
 
 LEVELS = "CBA"  # rising: today's doctor, emergency department now, call 120 now
 TOLD_BEFORE = 160  # characters a film, a book or a lesson named before a match reaches
+SHORTEST = 40
+RUN = 120  # characters of neighbouring clauses the classifier reads as one
+CLAUSE = 60
+CLASSIFIER_MESSAGE = (
+    "您描述的情况可能是急症。请立即拨打120，或马上到最近的医院急诊；"
+    "如果有伤害自己的念头，请拨打110或全国统一心理援助热线12356（不保证24小时接通），并请身边的人陪着您。"
+)
 MATCHES_LOOKED_AT = 12  # per pattern; repeating one word a thousand times must not cost time
 
 
@@ -65,6 +73,15 @@ class Knowledge:
 
 
 @dataclass(frozen=True)
+class Classifier:
+    """A linear model over character n-grams: log-odds of an emergency = bias + sum of weights / root of their number."""
+
+    bias: float
+    threshold: float
+    weights: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Text:
     """A normalised turn: no spaces, emoji or invisible characters; ``breaks`` are the positions where a space stood."""
 
@@ -79,18 +96,87 @@ def triage(texts: Sequence[str]) -> Alert | None:
     Each turn is looked at alone and together with the others (an age named first, a fever named later), so an alert
     once raised stays for the rest of the conversation. The first of several alerts of one level wins.
     """
-    alerts = [_turn(text) for text in texts]
-    if len(texts) > 1:
-        alerts.append(_turn("\n".join(texts)))
+    return _highest(_turn(text) for text in _together(texts))
+
+
+def by_rules(texts: Sequence[str]) -> Alert | None:
+    """What the rules alone say, without the classifier."""
+    return _highest(_fired(normalise(text)) for text in _together(texts))
+
+
+def _together(texts: Sequence[str]) -> list[str]:
+    return [*texts, "\n".join(texts)] if len(texts) > 1 else list(texts)
+
+
+def _highest(alerts: Iterable[Alert | None]) -> Alert | None:
     return max((alert for alert in alerts if alert), key=lambda alert: LEVELS.index(alert.level), default=None)
 
 
 @functools.lru_cache(maxsize=4096)
 def _turn(text: str) -> Alert | None:
-    knowledge = load()
+    """The rules first; the classifier is asked only where they raise no alarm, so that it can add one but never lower one."""
     normal = normalise(text)
+    alert = _fired(normal)
+    if alert and alert.level != "C":
+        return alert
+    model = classifier()
+    return Alert("A", "classifier", CLASSIFIER_MESSAGE) if score(normal, model) > model.threshold else alert
+
+
+def _fired(normal: Text) -> Alert | None:
+    knowledge = load()
     rule = next((rule for rule in knowledge.rules if _fires(rule, normal, knowledge.scopes)), None)
     return Alert(rule.level, rule.id, rule.message) if rule else None
+
+
+# ---------------------------------------------------------------- the classifier beside the rules
+
+
+@functools.cache
+def classifier() -> Classifier:
+    """The weights that ship with the package, fitted by ``bench/triage_fit.py``."""
+    data = json.loads(Path(__file__).with_name("ngrams.json").read_text(encoding="utf-8"))
+    return Classifier(data["bias"], data["threshold"], data["weights"])
+
+
+def score(text: Text, model: Classifier) -> float:
+    """The log-odds of the run of clauses that looks most like an emergency."""
+    return best_run(clauses(text), model)[0]
+
+
+def best_run(parts: Sequence[str], model: Classifier) -> tuple[float, int, int]:
+    """Log-odds of the best run of clauses, and its first and past-the-last clause.
+
+    Runs of ``SHORTEST`` to ``RUN`` characters are tried, so that small talk around an emergency cannot dilute it and
+    a few words torn out of their sentence cannot make one.
+    """
+    sums = [(0.0, 0, 0)]
+    for clause in parts:
+        weight, count, length = sums[-1]
+        found = ngrams(clause)
+        sums.append((weight + sum(model.weights.get(gram, 0.0) for gram in found), count + len(found), length + len(clause)))
+    shortest = min(SHORTEST, sums[-1][2])
+    best = (-math.inf, 0, 0)
+    for first, (weight, count, length) in enumerate(sums[:-1]):
+        for last in range(first + 1, len(sums)):
+            size = sums[last][2] - length
+            if size > RUN and last > first + 1:
+                break
+            if size >= shortest:
+                best = max(best, ((sums[last][0] - weight) / math.sqrt(sums[last][1] - count), first, last))
+    return best[0] + model.bias, best[1], best[2]
+
+
+def clauses(text: Text) -> list[str]:
+    """The text between punctuation and former spaces, nothing longer than ``CLAUSE`` characters."""
+    marked = re.split("[。，、□]+", text.plain)
+    return [part[start : start + CLAUSE] for part in marked for start in range(0, len(part), CLAUSE)]
+
+
+def ngrams(clause: str) -> list[str]:
+    """Single characters and pairs, with the edges of the clause marked."""
+    edged = f"|{clause}|"
+    return [*clause, *(edged[place : place + 2] for place in range(len(edged) - 1))]
 
 
 # ---------------------------------------------------------------- reading the rules
@@ -191,7 +277,7 @@ def _silenced(text: Text, span: tuple[int, int], scopes: dict[str, re.Pattern[st
     clause_start = max(sentence_start, plain.rfind("，", 0, start) + 1, _break_before(text, start))
     clause_end = min(sentence_end, (plain + "，").index("，", end))
     sentence, before = plain[sentence_start:sentence_end], plain[sentence_start:start]
-    clause, after = plain[clause_start:start], plain[end:clause_end]
+    clause, after, rest = plain[clause_start:start], plain[end:clause_end], plain[end:sentence_end]
     here = scopes["here"].search(sentence)
     if (
         scopes["negation"].search(clause)
@@ -199,19 +285,17 @@ def _silenced(text: Text, span: tuple[int, int], scopes: dict[str, re.Pattern[st
         or scopes["negation_after"].match(after)
     ):
         yield "negated"
-    if _since("past", clause, "lately", scopes) or (
-        scopes["over"].search(sentence) and _since("past|over", before, "now", scopes)
-    ):
+    if _since("past", clause, "lately", scopes) or (scopes["over"].search(rest) and _since("past", before, "now", scopes)):
         yield "past"
-    if _since("supposed", before, "now", scopes):
+    if not here and scopes["settled"].search(sentence):
+        yield "past"
+    if scopes["supposed"].search(before):
         yield "supposed"
-    if _since("told", plain[max(0, start - TOLD_BEFORE) : start], "now", scopes) or (
-        not here and scopes["told"].search(sentence)
-    ):
+    if _since("told", plain[max(0, start - TOLD_BEFORE) : start], "person", scopes) or (not here and scopes["told"].search(rest)):
         yield "told"
     if not here and scopes["taught"].search(sentence):
         yield "taught"
-    if not here and scopes["habitual"].search(sentence):
+    if not here and scopes["habitual"].search(plain[clause_start:clause_end]):
         yield "habitual"
 
 
