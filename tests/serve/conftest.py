@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: while it runs, its event loop occupies the main thread
 def browser() -> Iterator[object]:
     """Headless Chromium; skipped with a word where it is not installed, never in CI."""
     executable = shutil.which("chromium") or shutil.which("google-chrome")

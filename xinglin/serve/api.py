@@ -9,6 +9,7 @@ The red-flag rules run before anything else, so that their text is there while t
 
 import asyncio
 import contextlib
+import gzip
 import hmac
 import logging
 import secrets
@@ -32,7 +33,7 @@ from xinglin.serve.protocol import Ask, Head, Refusal
 
 LOG = logging.getLogger("xinglin.serve")
 BODY = 1_000_000  # bytes of a request
-PAUSE = 0.03  # seconds between two chunks: tokens that come faster are sent together
+PAUSE = 0.05  # seconds between two chunks: tokens that come faster are sent together
 HEARTBEAT = 10.0  # seconds between two signs of life while a request waits
 OPEN = {"/health", *page.FILES}  # paths that need no key
 T = TypeVar("T")
@@ -441,7 +442,10 @@ def _add_page(app: FastAPI, server: Server) -> None:
 
     async def file(request: Request) -> Response:
         data, kind = files[request.url.path]
-        return Response(data, media_type=kind, headers={"cache-control": "no-cache"})
+        headers = {"content-type": kind, "cache-control": "no-cache", "vary": "accept-encoding"}
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(data, headers=headers | {"content-encoding": "gzip"})
+        return Response(gzip.decompress(data), headers=headers)
 
     for path in files:
         app.add_route(path, file, methods=["GET"])

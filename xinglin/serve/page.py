@@ -4,6 +4,7 @@ In: the files of ``static/``. Out: their bytes; in HTML ``{{disclaimer}}`` and `
 ``{{settings}}`` a JSON block such as ``{"titles": ["病情分析", …], "disclaimer": "…", "label": "AI 生成", "name": "demo", …}``.
 """
 
+import gzip
 import html
 import json
 from pathlib import Path
@@ -40,13 +41,13 @@ def settings(name: str) -> dict[str, Any]:
 
 
 def load(name: str) -> dict[str, tuple[bytes, str]]:
-    """Body and content type of every file, by path."""
+    """Gzipped body and content type of every file, by path."""
     files = {}
     for path, file in FILES.items():
         text = (STATIC / file).read_text(encoding="utf-8")
         if file.endswith(".html"):
             text = fill(text, name)
-        files[path] = (text.encode(), f"{TYPES[Path(file).suffix]}; charset=utf-8")
+        files[path] = (gzip.compress(text.encode()), f"{TYPES[Path(file).suffix]}; charset=utf-8")
     return files
 
 
