@@ -132,9 +132,19 @@ def tls(endpoint: Endpoint) -> ssl.SSLContext:
 
 def client(endpoint: Endpoint, context: ssl.SSLContext, connections: int = 1) -> httpx.AsyncClient:
     """A client for at most ``connections`` requests at once; searching its pool takes time that grows with them."""
-    headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=60)
-    return httpx.AsyncClient(headers=headers, verify=context, limits=limits, timeout=endpoint.timeout)
+    return httpx.AsyncClient(verify=context, limits=limits)
+
+
+def _request(endpoint: Endpoint, body: Mapping[str, Any]) -> httpx.Request:
+    """Built by hand: the client's own way takes a fifth more time for defaults that are not needed here."""
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    headers |= {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
+    timeout = dict.fromkeys(("connect", "read", "write", "pool"), endpoint.timeout)
+    content = json.dumps(body, ensure_ascii=False).encode()
+    return httpx.Request(
+        "POST", f"{endpoint.base_url}/chat/completions", headers=headers, content=content, extensions={"timeout": timeout}
+    )
 
 
 async def chat(
@@ -151,7 +161,7 @@ async def chat(
     started = time.monotonic()
     try:
         async with asyncio.timeout(endpoint.timeout):
-            response = await http.post(f"{endpoint.base_url}/chat/completions", json=body)
+            response = await http.send(_request(endpoint, body))
         reply = _read(response, endpoint)
     except (TimeoutError, httpx.TimeoutException) as error:
         unreached = isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)

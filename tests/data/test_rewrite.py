@@ -349,9 +349,10 @@ def start(folder: Path, url: str) -> subprocess.Popen[bytes]:
 def test_killed_at_any_point_no_row_is_lost_and_no_finished_row_is_sent_again(tmp_path: Path) -> None:
     folder = corpus(tmp_path, *[PLAIN] * 300)
     with Mock(latency=0.05) as mock:
-        for delay in (0.9, 1.2, 1.0):
+        for sent in (40, 110, 180):
             process = start(tmp_path, mock.url)
-            time.sleep(delay)
+            while mock.endpoint.requests < sent:
+                time.sleep(0.01)
             process.kill()
             process.communicate()
         finished = states(tmp_path).get("accepted", 0)
