@@ -6,7 +6,7 @@ questions of which tuned completes 196 and base 3::
     proportion([1] * 196 + [0] * 4)    Interval(value=0.98, low=0.9497, high=0.9922, n=200)
     mcnemar(only_base=0, only_tuned=193)    1.6e-58
 
-NumPy only; bench/statistics.py holds the figures against SciPy and statsmodels.
+NumPy only; bench/paired_statistics.py holds the figures against SciPy and statsmodels.
 """
 
 import math
