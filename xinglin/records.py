@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,11 @@ class Rejected:
 # ---------------------------------------------------------------- JSON Lines
 
 
+_ENCODE = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def to_json(value: Record | Rejected | Mapping[str, Any]) -> str:
-    data = value if isinstance(value, Mapping) else asdict(value)
-    return json.dumps(data, ensure_ascii=False)
+    return _ENCODE(value if isinstance(value, Mapping) else vars(value))
 
 
 def write_jsonl(path: Path, rows: Iterable[Record | Rejected | Mapping[str, Any]]) -> int:

@@ -12,6 +12,7 @@ In: the parsed value of a row. Out: its turns, alternating, the user's first and
 A system turn is left out: the one prompt of Xinglin is ``schema.messages``. Values that are lists are joined.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -43,24 +44,76 @@ class Unreadable(NamedTuple):
     raw: str
 
 
+class Plan(NamedTuple):
+    """The keys of a row, as spelt there, by what they hold."""
+
+    lists: tuple[str, ...]
+    questions: tuple[str, ...]
+    answers: tuple[str, ...]
+    titles: tuple[str, ...]
+    inputs: tuple[str, ...]
+    departments: tuple[str, ...]
+    ids: tuple[str, ...]
+    histories: tuple[str, ...]
+    cases: tuple[str, ...]
+    descriptions: tuple[str, ...]
+    missing: str  # why rows with these keys hold no dialogue, unless they have a list of turns
+
+
+@functools.lru_cache(1024)
+def _plan(keys: tuple[str, ...], named: tuple[tuple[str, str], ...]) -> Plan:
+    """Which keys of a row hold what; ``named`` are the columns of the recipe, which take the place of the usual names."""
+    spelt = {str(key).strip().lower(): key for key in reversed(keys)}
+    columns = {part: name.strip().lower() for part, name in named}
+
+    def pick(part: str, usual: Sequence[str]) -> tuple[str, ...]:
+        names = (columns[part],) if part in columns else usual
+        return tuple(spelt[name] for name in names if name in spelt)
+
+    title, extra = ((), ()) if "question" in columns else (pick("title", TITLES), pick("input", INPUTS))
+    plan = Plan(
+        () if columns else pick("turns", LISTS),
+        pick("question", QUESTIONS),
+        pick("answer", ANSWERS),
+        title,
+        extra,
+        pick("department", DEPARTMENTS),
+        pick("id", IDS),
+        pick("history", ("history",)),
+        () if columns else pick("case", ("qa_pairs",)),
+        pick("description", ("description", "case", *TITLES)),
+        "",
+    )
+    absent = [name for part, name in columns.items() if part in ("question", "answer") and name not in spelt]
+    seen = ", ".join(map(str, keys))[:120]
+    if absent:
+        return plan._replace(missing=f"no column {absent[0]!r} among {seen}; see clean.columns")
+    if not (plan.questions or plan.titles or plan.cases):
+        return plan._replace(missing=f"no question among the columns {seen}; name them in clean.columns")
+    return plan
+
+
 def dialogue(number: int, value: Any, columns: Mapping[str, str]) -> Dialogue | Unreadable:
     """The dialogue of a row, or why it has none."""
     if not isinstance(value, dict):
         return Unreadable(number, f"unreadable: holds a {type(value).__name__}, not an object", str(value)[:200])
-    row = {str(key).strip().lower(): part for key, part in value.items()}
-    found = next((name for name in LISTS if isinstance(row.get(name), list)), None)
-    said = _listed(row[found]) if found and not columns else _columns(row, {k: v.strip().lower() for k, v in columns.items()})
+    plan = _plan(tuple(value), tuple(columns.items()) if columns else ())
+    listed = next((value[name] for name in plan.lists if isinstance(value[name], list)), None)
+    said = _listed(listed) if listed is not None else plan.missing or _columns(value, plan)
     if isinstance(said, str):
         return Unreadable(number, f"unreadable: {said}", str(value)[:200])
     turns = _alternate(said)
     if not turns:
         return Unreadable(number, _missing(said), str(value)[:200])
-    department = _text(row.get(columns.get("department", "").strip().lower()) or _first(row, DEPARTMENTS)) or None
-    return Dialogue(number, turns, department, _text(_first(row, IDS)) or None)
+    department, own = (_text(_first(value, names)) or None for names in (plan.departments, plan.ids))
+    return Dialogue(number, turns, department, own)
 
 
 def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
-    return next((row[name] for name in names if row.get(name) not in (None, "", [])), None)
+    for name in names:
+        if row[name] not in (None, "", []):
+            return row[name]
+    return None
 
 
 def _text(value: Any) -> str:
@@ -87,29 +140,20 @@ def _listed(parts: Sequence[Any]) -> list[tuple[str, str]] | str:
     return said
 
 
-def _columns(row: Mapping[str, Any], names: Mapping[str, str]) -> list[tuple[str, str]] | str:
+def _columns(row: Mapping[str, Any], plan: Plan) -> list[tuple[str, str]]:
     """The turns of a row of columns: history, question (title and input joined to it), answer."""
-    if isinstance(row.get("qa_pairs"), list) and not names:
-        return _case(row)
-    known = (set(QUESTIONS) | set(TITLES)) & set(row) or "question" in names
-    if not known:
-        return f"no question among the columns {', '.join(row)[:120]}; name them in clean.columns"
-    for column in (names.get("question"), names.get("answer")):
-        if column is not None and column not in row:
-            return f"no column {column!r} among {', '.join(row)[:120]}; see clean.columns"
-    question = _text(row[names["question"]] if "question" in names else _first(row, QUESTIONS)).strip()
-    answer = _text(row[names["answer"]] if "answer" in names else _first(row, ANSWERS))
-    title, extra = (_text(_first(row, parts)).strip() for parts in (TITLES, INPUTS))
-    if "question" not in names:
-        question = title if question in ("", "无") else question if title in question else f"{title}\n{question}"
-        question = f"{question}\n{extra}" if extra and extra not in question else question
-    return [*_history(row.get("history")), (USER, question), (ASSISTANT, answer)]
-
-
-def _case(row: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The questions on one case; its description goes before the first."""
-    description = _text(_first(row, ("description", "case", *TITLES))).strip()
-    return [(USER, description), *_history(row["qa_pairs"])]
+    pairs = next((row[name] for name in plan.cases if isinstance(row[name], list)), None)
+    if pairs is not None:
+        return [(USER, _text(_first(row, plan.descriptions)).strip()), *_history(pairs)]
+    question, answer = _text(_first(row, plan.questions)).strip(), _text(_first(row, plan.answers))
+    title = _text(_first(row, plan.titles)).strip() if plan.titles else ""
+    extra = _text(_first(row, plan.inputs)).strip() if plan.inputs else ""
+    if title and title not in question:
+        question = title if question in ("", "无") else f"{title}\n{question}"
+    if extra and extra not in question:
+        question = f"{question}\n{extra}"
+    said = _history(_first(row, plan.histories)) if plan.histories else []
+    return [*said, (USER, question), (ASSISTANT, answer)]
 
 
 def _history(value: Any) -> list[tuple[str, str]]:
@@ -118,7 +162,8 @@ def _history(value: Any) -> list[tuple[str, str]]:
         if isinstance(pair, list | tuple) and len(pair) == 2:
             said += [(USER, _text(pair[0])), (ASSISTANT, _text(pair[1]))]
         elif isinstance(pair, dict):
-            said += [(USER, _text(_first(pair, QUESTIONS))), (ASSISTANT, _text(_first(pair, ANSWERS)))]
+            plan = _plan(tuple(pair), ())
+            said += [(USER, _text(_first(pair, plan.questions))), (ASSISTANT, _text(_first(pair, plan.answers)))]
     return said
 
 

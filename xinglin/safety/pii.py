@@ -46,6 +46,8 @@ _SAME_LENGTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F) if chr(cod
 _SAME_LENGTH |= dict.fromkeys(map(ord, "\u3000\xa0\t\u200b\u200c\u200d\u2009\ufeff"), ord(" "))
 _SAME_LENGTH |= dict.fromkeys(map(ord, "‐‑‒–—―−─"), ord("-"))
 
+_DIGITS = frozenset("0123456789零〇一幺二三四五六七八九")
+_RUN = re.compile(r"[0-9零〇一幺二三四五六七八九](?:[ .\-()转]{0,3}[0-9零〇一幺二三四五六七八九])+")
 _SEPARATOR = r"[ .\-]{0,3}"
 _END = r"(?![0-9A-Za-z])"
 _START = r"(?<![0-9A-Za-z])"
@@ -67,8 +69,12 @@ def mask(text: str) -> Masked:
 def find(text: str) -> list[Span]:
     """What is personal in ``text``: start, end and kind, in order, none overlapping."""
     folded = text.translate(_SAME_LENGTH)
+    lower = folded.lower()
+    longest = max((sum(character in _DIGITS for character in run) for run in _RUN.findall(folded)), default=0)
     taken: list[Span] = []
-    for kind, recognise in _RECOGNISERS:
+    for kind, recognise, run, words in _RECOGNISERS:
+        if longest < run or (words and not any(word in lower for word in words)):
+            continue
         for start, end in recognise(folded):
             if all(end <= other or stop <= start for other, stop, _ in taken):
                 taken.append((start, end, kind))
@@ -252,6 +258,9 @@ _ADDRESS = re.compile(
     rf"|(?:{_H}{{2,4}}(?:市|县))?(?:{_H}{{1,4}}区)?{_H}{{2,6}}?{_WAY}(?:{_H}{{0,6}}?{_WAY})? ?"
     rf"\d+ ?(?:号楼?|弄|栋|幢|座)(?:[\u4e00-\u9fffA-Za-z]{{0,6}}? ?{_DOOR})*"
 )
+_ADDRESS_HINT = re.compile(
+    r"[路街道巷弄同村屯组区园苑寓场里庄寨镇乡厦舍城] ?\d|[省市州盟区县旗].{0,30}[路街道巷弄同村屯组区园苑寓庄寨镇乡厦]"
+)
 _ADDRESS_WORD = re.compile(
     r"(?:住址|地址|家住|住在|现住|居住在?|户籍(?:地|所在地)?|寄到|邮寄到|收货地?)[是为: ]{0,3}([^，。；,;！？!?\s]{5,40})"
 )
@@ -264,27 +273,34 @@ def _addresses(text: str) -> Iterator[tuple[int, int]]:
             re.search(r"\d", match[1]) or re.match(_PROVINCE, match[1])
         ):
             yield match.span(1)
-    for match in _ADDRESS.finditer(text):
+    for match in _ADDRESS.finditer(text) if _ADDRESS_HINT.search(text) else ():
         lead = _LED_IN.match(match[0][:12])
         start = match.start() + (lead.end() if lead and not re.match(_PROVINCE, match[0]) else 0)
         yield start, match.end()
 
 
-_RECOGNISERS: tuple[tuple[str, Callable[[str], Iterator[tuple[int, int]]]], ...] = (
-    ("email", _whole(_EMAIL)),
-    ("url", _whole(_URL)),
-    ("id_card", _id_cards),
-    ("mobile", _whole(_MOBILE)),
-    ("bank_card", _bank_cards),
-    ("qq", _group(_QQ)),
-    ("wechat", _group(_WECHAT)),
-    ("record_no", _group(_RECORD)),
-    ("passport", _passports),
-    ("landline", _landlines),
-    ("plate", _whole(_PLATE)),
-    ("birth_date", _birth_dates),
-    ("address", _addresses),
-    ("name", names.spans),
+class Recogniser(NamedTuple):
+    kind: str
+    find: Callable[[str], Iterator[tuple[int, int]]]
+    run: int  # it finds nothing in a text without as many digits in a row, separators between them allowed
+    words: tuple[str, ...]  # nor in one without any of these, where there are any; all in lower case
+
+
+_RECOGNISERS = (
+    Recogniser("email", _whole(_EMAIL), 0, ("@", "at", "艾特")),
+    Recogniser("url", _whole(_URL), 0, (".", "://")),
+    Recogniser("id_card", _id_cards, 15, ()),
+    Recogniser("mobile", _whole(_MOBILE), 11, ()),
+    Recogniser("bank_card", _bank_cards, 15, ()),
+    Recogniser("qq", _group(_QQ), 5, ("q", "扣扣", "企鹅", "群")),
+    Recogniser("wechat", _group(_WECHAT), 0, ("信", "v", "x")),
+    Recogniser("record_no", _group(_RECORD), 2, ("号", "编", "id", "no")),
+    Recogniser("passport", _passports, 7, ()),
+    Recogniser("landline", _landlines, 7, ()),
+    Recogniser("plate", _whole(_PLATE), 0, tuple(_PLATES)),
+    Recogniser("birth_date", _birth_dates, 0, ("生", "世", "诞", "dob")),
+    Recogniser("address", _addresses, 0, tuple("路街道巷弄村屯组园苑寓区里庄寨镇乡厦舍城")),
+    Recogniser("name", names.spans, 0, ()),
 )
 
 # What every find has at least one of, in patterns plain and few enough for a fast engine without look-around; for the bulk of

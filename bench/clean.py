@@ -1,0 +1,405 @@
+"""What cleaning costs: rows per CPU-second and memory, beside data-juicer, datasketch and datasets.map on the same rows.
+
+    python bench/clean.py rows --count 1000000        read + normalise + filter + personal data, then copies; peak memory
+    python bench/clean.py peers --count 20000         the same work by each peer, each in its own environment (bench/peers/*.sh)
+    python bench/clean.py recall                      copies found, against brute force over all pairs
+    python bench/clean.py hostile                     a 2 GB array, a 50 MB line and the like: outcome, seconds, memory
+
+Rows are semi-synthetic: sentences of the real corpora under shared/data recombined at their real lengths, with copies, edits and
+personal data put in at the rates below. So rates of what is found say nothing about any corpus. CPU-seconds are user + system over
+the whole process tree; wall time is not compared, since the machine is shared.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from itertools import combinations, islice
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
+SHARED = ROOT.parent / "shared" / "data"
+PEERS = ROOT / ".peers"
+EXACT, NEAR, PERSONAL, MARKUP = 0.05, 0.05, 0.03, 0.05
+
+
+# ---------------------------------------------------------------- rows
+
+
+def sentences() -> tuple[list[str], list[str]]:
+    """Questions and answer sentences of the real corpora."""
+    from xinglin import reading
+    from xinglin.shapes import Dialogue
+
+    asked, said = [], []
+    for name in ("toyhom/样例_内科5000-6000.csv", "zhongjing/huatuo26M_test.json"):
+        for row in reading.dialogues(SHARED / name):
+            if isinstance(row, Dialogue):
+                asked.append(row.turns[0].replace("\n", "，"))
+                said += [part for part in re.split(r"(?<=[。！？])", row.turns[-1]) if 8 <= len(part) <= 120]
+    return asked, said
+
+
+def generate(count: int, seed: int = 7) -> Iterator[dict[str, str]]:
+    draw = random.Random(seed)
+    asked, said = sentences()
+    recent: list[dict[str, str]] = []
+    for _ in range(count):
+        chance = draw.random()
+        if recent and chance < EXACT:
+            row = dict(draw.choice(recent))
+        elif recent and chance < EXACT + NEAR:
+            row = edited(draw, draw.choice(recent))
+        else:
+            row = {"question": asked_anew(draw, asked), "answer": "".join(draw.choices(said, k=draw.randint(2, 6)))}
+        if draw.random() < PERSONAL:
+            row["question"] += f"，我叫王小{draw.choice('丽明芳强')}，电话1{draw.randint(3000000000, 9999999999)}"
+        if draw.random() < MARKUP:
+            row["answer"] = f"<p>{row['answer']}</p>&nbsp;<br/>"
+        recent.append(row)
+        if len(recent) > 20_000:
+            recent[draw.randrange(20_000)] = recent.pop()
+        yield row
+
+
+def asked_anew(draw: random.Random, asked: Sequence[str]) -> str:
+    """The beginning of one question and the end of another: as long as real ones, and seldom like any other."""
+    first, second = draw.choice(asked), draw.choice(asked)
+    return first[: draw.randint(8, 40)] + "，" + second[-draw.randint(8, 40) :]
+
+
+def edited(draw: random.Random, row: dict[str, str]) -> dict[str, str]:
+    """A copy with one to four characters changed."""
+    answer = list(row["answer"])
+    for _ in range(draw.randint(1, 4)):
+        answer[draw.randrange(len(answer))] = draw.choice("的了是在也就都很先再")
+    return {"question": row["question"], "answer": "".join(answer)}
+
+
+def corpus(count: int, folder: Path) -> Path:
+    """A JSON Lines file of ``count`` rows, made once per folder."""
+    path = folder / f"rows-{count}.jsonl"
+    if not path.exists():
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in generate(count))
+    return path
+
+
+# ---------------------------------------------------------------- measuring
+
+
+def cpu() -> float:
+    """User and system seconds of this process and of its children that ended."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def peak() -> float:
+    """Peak resident memory of this process, in GB; pages of mapped files are in it."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def anonymous() -> float:
+    """Memory of this process that is not backed by a file, now, in GB."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 1e6  # type: ignore[index]
+
+
+def child(*arguments: str, python: Path = Path(sys.executable), timeout: int = 3600) -> dict[str, Any]:
+    """Run this file's step in a process of its own; its last line of output is its result."""
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(
+        [str(python), *arguments], capture_output=True, text=True, env=environment, timeout=timeout, check=False
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        return {"failed": done.stderr[-400:]}
+    result = json.loads(done.stdout.strip().splitlines()[-1])
+    result["cpu_seconds"] = round(sum(after[:2]) - sum(before[:2]), 2)
+    return {**result, "wall_seconds": round(time.monotonic() - started, 1)}
+
+
+# ---------------------------------------------------------------- steps, each in a process of its own
+
+
+def step_prepare(path: Path, work: Path) -> dict[str, Any]:
+    """Read, normalise, filter, mask, write the parts: what clean does before it looks for copies."""
+    from xinglin import config
+    from xinglin.data import clean
+
+    recipe = config.build({"name": "bench", "model": "demo", "runs": str(work), "data": [str(path)]})
+    sources = {str(path): path}
+    kinds = {name: clean.reading.detect(file) for name, file in sources.items()}
+    parts_folder = work / "parts"
+    parts_folder.mkdir(parents=True, exist_ok=True)
+    start = cpu()
+    parts = clean._prepare_all(recipe, sources, kinds, parts_folder)
+    return {"seconds": cpu() - start, "parts": [[str(value) for value in part] for part in parts], "peak_gb": peak()}
+
+
+def step_copies(work: Path) -> dict[str, Any]:
+    """Sketch every part, join copies and like questions, choose the best rows."""
+    import numpy as np
+    import polars as pl
+
+    from xinglin.data import clusters
+
+    good = sorted((work / "parts").glob("*.good"))
+    start = cpu()
+    sketches = [path.with_suffix(".npy") for path in good]
+    for part, sketch in zip(good, sketches, strict=True):
+        clusters.write_sketch(sketch, pl.read_ipc(part)["text"].to_list())
+    sketched = cpu() - start
+    fates = clusters.find(sketches, good, 0.8)
+    kept = int((fates.best == np.arange(len(fates.best))).sum())
+    return {
+        "sketch": sketched,
+        "seconds": cpu() - start,
+        "rows": len(fates.best),
+        "copies": len(fates.best) - kept,
+        "peak_gb": peak(),
+    }
+
+
+def step_whole(path: Path, work: Path) -> dict[str, Any]:
+    """The stage as `xinglin clean` runs it, report and all."""
+    from xinglin import cli, config
+
+    recipe = config.build({"name": "bench", "model": "demo", "runs": str(work / "runs"), "data": [str(path)]})
+    start = cpu()
+    facts = cli.execute("clean", recipe)
+    return {"seconds": cpu() - start, "facts": facts, "peak_gb": peak(), "anonymous_gb": anonymous()}
+
+
+# ---------------------------------------------------------------- commands
+
+
+def rows(count: int, folder: Path) -> dict[str, Any]:
+    path = corpus(count, folder)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        prepare = child(__file__, "step-prepare", str(path), name)
+        copies = child(__file__, "step-copies", name)
+        whole = child(__file__, "step-whole", str(path), name)
+    return {
+        "rows": count,
+        "prepare_rows_per_cpu_second": round(count / prepare["seconds"]),
+        "prepare_peak_gb": round(prepare["peak_gb"], 2),
+        "copies_rows_per_cpu_second": round(copies["rows"] / copies["seconds"]),
+        "copies_found": copies["copies"],
+        "copies_peak_gb": round(copies["peak_gb"], 2),
+        "whole_stage_rows_per_cpu_second": round(count / whole["cpu_seconds"]),
+        "whole_stage_peak_gb": round(whole["peak_gb"], 2),
+        "whole_stage_facts": whole["facts"],
+    }
+
+
+def recall(count: int, folder: Path) -> dict[str, Any]:
+    """Removed rows against brute force: every pair's exact similarity by an inverted index over all 5-grams."""
+    from xinglin.data import duplicates
+
+    texts = [f"{row['question']}\x1e{row['answer']}" for row in islice(generate(count, 11), count)]
+    truth = brute(texts)
+    joined = duplicates.components(texts, 0.8)
+    exact = duplicates.Components(len(texts))
+    for first, second in truth:
+        exact.join(first, second)
+    found, wanted = joined.roots(), exact.roots()
+    together = sum(int(found[first] == found[second]) for first, second in truth)
+    removed, true_removed = (sum(root != number for number, root in enumerate(roots.tolist())) for roots in (found, wanted))
+    wrong = sum(int(wanted[number] != wanted[root]) for number, root in enumerate(found.tolist()))
+    return {
+        "rows": count,
+        "true_pairs": len(truth),
+        "pair_recall": round(together / max(len(truth), 1), 4),
+        "removed": removed,
+        "removed_by_brute_force": true_removed,
+        "wrongly_removed": wrong,
+    }
+
+
+def brute(texts: Sequence[str]) -> list[tuple[int, int]]:
+    """All pairs at similarity 0.8 or more: they share more than half of their grams, so rare grams find them all."""
+    from collections import Counter, defaultdict
+
+    from xinglin.data.duplicates import grams, overlap
+
+    sets = [grams(text) for text in texts]
+    often = Counter(gram for found in sets for gram in found)
+    holders: defaultdict[str, list[int]] = defaultdict(list)
+    for number, found in enumerate(sets):
+        rarest = sorted(found, key=lambda gram: (often[gram], gram))[: len(found) - int(0.8 * len(found)) + 1]
+        for gram in rarest:
+            holders[gram].append(number)
+    pairs = {pair for numbers in holders.values() for pair in combinations(numbers, 2)}
+    return [(first, second) for first, second in sorted(pairs) if overlap(sets[first], sets[second]) >= 0.8]
+
+
+def peers(count: int, folder: Path) -> dict[str, Any]:
+    """Every peer on the same rows; each does the preparation, the search for copies, or both, as it offers them."""
+    path = corpus(count, folder)
+    patterns = folder / "patterns.json"
+    patterns.write_text(json.dumps(python_patterns()), encoding="utf-8")
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        prepare = child(__file__, "step-prepare", str(path), name)
+        copies = child(__file__, "step-copies", name)
+    script, plain = str(ROOT / "bench/peers/clean_peers.py"), PEERS / "datasets/bin/python"
+    results = {
+        "xinglin prepare": prepare,
+        "xinglin copies": copies,
+        "datasets.map prepare": child(script, "map", str(path), str(patterns), python=plain),
+        "datasketch copies": child(script, "datasketch", str(path), python=plain),
+        "data-juicer prepare": juicer(path, folder, "prepare"),
+        "data-juicer copies": juicer(path, folder, "copies"),
+    }
+    for result in results.values():
+        result.pop("parts", None)
+        if "cpu_seconds" in result:
+            result["rows_per_cpu_second"] = round(count / result["cpu_seconds"])
+    return {"rows": count, "peers": results}
+
+
+def python_patterns() -> dict[str, Any]:
+    """The filters' patterns for Python's own engine."""
+    from xinglin.data import filters, normalise
+
+    names = ("_MOJIBAKE", "_GREETING", "_NON_ANSWER", "_ADVERTISEMENT", "_PROMOTION", "_HANGING", "_FINISHED", "_CLOSING")
+    found = {name: re.sub(r"\\x\{(\w+)\}", r"\\u\1", vars(filters)[name]) for name in names}
+    return {
+        **found,
+        "_CONTACT": list(filters._CONTACT),
+        "tags": normalise._BLOCK_TAG + "|" + normalise._INLINE_TAG.removeprefix("(?i)"),
+    }
+
+
+JUICER = {
+    "prepare": """  - clean_html_mapper:
+  - fix_unicode_mapper:
+      normalization: NFKC
+  - whitespace_normalization_mapper:
+  - remove_non_chinese_character_mapper_off:
+  - clean_email_mapper:
+  - clean_links_mapper:
+  - clean_ip_mapper:
+  - text_length_filter:
+      min_len: 10
+      max_len: 4000
+  - character_repetition_filter:
+      rep_len: 10
+      max_ratio: 0.5
+  - special_characters_filter:
+      max_ratio: 0.5
+""".replace("  - remove_non_chinese_character_mapper_off:\n", ""),
+    "copies": """  - document_minhash_deduplicator:
+      tokenization: character
+      window_size: 5
+      jaccard_threshold: 0.8
+      num_permutations: 128
+      num_bands: 16
+      num_rows_per_band: 8
+      lowercase: false
+""",
+}
+
+
+def juicer(path: Path, folder: Path, step: str) -> dict[str, Any]:
+    """data-juicer on the same rows, its own operators: fewer personal data kinds than here, no exact check of copies."""
+    source, output, settings = folder / "juicer.jsonl", folder / f"juicer-{step}/out.jsonl", folder / f"juicer-{step}.yaml"
+    with open(path, encoding="utf-8") as read, open(source, "w", encoding="utf-8") as write:
+        for row in map(json.loads, read):
+            write.write(json.dumps({"text": f"{row['question']}\n{row['answer']}"}, ensure_ascii=False) + "\n")
+    head = f"project_name: bench\ndataset_path: {source}\nexport_path: {output}\nnp: 1\nuse_cache: false\nopen_tracer: false\nprocess:\n"
+    settings.write_text(head + JUICER[step], encoding="utf-8")
+    program = PEERS / "data-juicer/bin/dj-process"
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [str(PEERS / "data-juicer/bin/python"), str(program), "--config", str(settings)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        return {"failed": done.stderr[-400:]}
+    kept = sum(1 for _ in open(output, encoding="utf-8"))
+    spent = round(sum(after[:2]) - sum(before[:2]), 2)
+    return {"kept": kept, "cpu_seconds": spent, "wall_seconds": round(time.monotonic() - started, 1)}
+
+
+HOSTILE = {
+    "an array of 2 GB": lambda file: big_array(file, 2 * 10**9),
+    "one line of 50 MB": lambda file: file.write('{"question": "胃疼", "answer": "' + "长" * 17_000_000 + '"}\n' + GOOD_LINE),
+    "10,000-deep JSON": lambda file: file.write("[" * 10_000 + "]" * 10_000 + "\n" + GOOD_LINE),
+    "100,000 NUL bytes in a line": lambda file: file.write(
+        '{"question": "胃' + "\0" * 100_000 + '疼怎么办？", "answer": "先观察三天，再到消化内科检查。"}\n'
+    ),
+}
+GOOD_LINE = (
+    json.dumps({"question": "头晕怎么办？", "answer": "先测量血压，若持续头晕请到神经内科就诊。"}, ensure_ascii=False) + "\n"
+)
+
+
+def big_array(file: Any, size: int) -> None:
+    item = json.dumps({"question": "胃疼怎么办？", "answer": "先观察三天，再到消化内科检查。" * 60}, ensure_ascii=False)
+    file.write("[" + item)
+    for _ in range(size // len(item.encode())):
+        file.write(",\n" + item)
+    file.write("]")
+
+
+def step_read(path: Path) -> dict[str, Any]:
+    from collections import Counter
+
+    from xinglin import records
+
+    start = cpu()
+    outcome = Counter("read" if isinstance(row, records.Record) else row.reason[:60] for row in records.read(path))
+    return {"outcome": dict(outcome), "seconds": cpu() - start, "peak_gb": peak()}
+
+
+def hostile(folder: Path) -> dict[str, Any]:
+    results = {}
+    for name, write in HOSTILE.items():
+        path = folder / "hostile.json"
+        with open(path, "w", encoding="utf-8") as file:
+            write(file)
+        results[name] = child(__file__, "step-read", str(path))
+        path.unlink()
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "what", choices=["rows", "peers", "recall", "hostile", "step-prepare", "step-copies", "step-whole", "step-read"]
+    )
+    parser.add_argument("paths", type=Path, nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "xinglin-bench")
+    options = parser.parse_args()
+    steps = {"step-prepare": step_prepare, "step-copies": step_copies, "step-whole": step_whole, "step-read": step_read}
+    if options.what in steps:
+        print(json.dumps(steps[options.what](*options.paths), ensure_ascii=False))
+        return
+    from common import RESULTS, save
+
+    options.folder.mkdir(parents=True, exist_ok=True)
+    commands = {"rows": rows, "peers": peers, "recall": recall}
+    result = hostile(options.folder) if options.what == "hostile" else commands[options.what](options.count, options.folder)
+    key = options.what if options.what == "hostile" else f"{options.what}-{options.count}"
+    path = RESULTS / "clean.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    save("clean", {**{name: value for name, value in known.items() if name not in {"date", "hardware", "python"}}, key: result})
+    print(json.dumps(result, ensure_ascii=False, indent=2))
+
+
+if __name__ == "__main__":
+    main()
