@@ -514,6 +514,7 @@ def test_the_page_is_strict_small_and_takes_its_titles_from_the_schema(url: str)
     block = page.text.partition('id="known">')[2].partition("</script>")[0]
     assert json.loads(block)["titles"] == list(schema.TITLES)
     assert schema.DISCLAIMER in page.text and "{{" not in page.text
+    assert len(page.content) < 40_000 and page.num_bytes_downloaded < 10_000
     static = Path(__file__).parents[2] / "xinglin" / "serve" / "static"
     for file in static.iterdir():
         assert not any(title in file.read_text(encoding="utf-8") for title in schema.TITLES), file.name

@@ -179,6 +179,28 @@ def test_history_survives_a_reload_and_clear_removes_it(visit: Open) -> None:
         assert on.page.evaluate("localStorage.getItem('xinglin.chats')") is None
 
 
+def test_opening_another_chat_stops_the_answer_and_keeps_it_where_it_belongs(visit: Open) -> None:
+    with visit(FakeEngine(pause=0.02)) as on:
+        on.ask("胃疼怎么办？")
+        expect(on.page.locator(".answer")).to_contain_text("上腹隐痛")
+        on.page.get_by_role("button", name="新对话").click()
+        until(lambda: on.server.gate.running == 0)
+        expect(on.page.locator("#welcome")).to_be_visible()
+        expect(on.page.locator("#chats li")).to_have_count(1)
+        on.page.locator("#chats button").click()
+        expect(on.page.locator(".notice")).to_contain_text("已停止")
+
+
+def test_a_page_closed_in_mid_answer_keeps_the_question(visit: Open) -> None:
+    with visit(FakeEngine(pause=0.02)) as on:
+        on.ask("胃疼怎么办？")
+        expect(on.page.locator(".answer")).to_contain_text("上腹隐痛")
+        on.page.reload()
+        on.page.locator("#chats button").click()
+        expect(on.page.locator(".asked p")).to_have_text("胃疼怎么办？")
+        expect(on.page.locator(".notice")).to_contain_text("已停止")
+
+
 def test_enter_does_not_send_while_an_input_method_composes(visit: Open) -> None:
     with visit() as on:
         area = on.page.locator("#question")

@@ -49,6 +49,7 @@ class Server:
     waiting: int = 64
     key: str = ""
     database: str = ""
+    demo: bool = False
     gate: Gate = field(init=False)
     store: Engine = field(init=False)
     metrics: Metrics = field(default_factory=Metrics)
@@ -438,7 +439,7 @@ def _add_records(app: FastAPI, server: Server) -> None:
 
 
 def _add_page(app: FastAPI, server: Server) -> None:
-    files = page.load(server.name)
+    files = page.load(server.name, server.demo)
 
     async def file(request: Request) -> Response:
         data, kind = files[request.url.path]

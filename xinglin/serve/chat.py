@@ -86,6 +86,8 @@ def chat(recipe: Recipe, adapter: Path | None = None, question: str = "", base: 
         say(f"no adapter in {recipe.folder / '4-train'} yet: this is the base model alone (`xinglin train` makes one)")
         if compare:
             raise ValueError("--compare needs an adapter: run `xinglin train` first, or name one with --adapter")
+    if recipe.model == "demo":
+        say("The built-in model shows how everything works; what it says has no medical meaning.")
     from xinglin.engine import Engine  # torch, only when there is something to load
 
     engine = Engine.load(recipe.base, adapter, recipe.serve.quantization, recipe.revision, recipe.hub)

@@ -35,7 +35,9 @@ def serve(recipe: Recipe) -> None:
         raise ValueError(f"serve.host={host}: other machines reach it only with a key; set XINGLIN_API_KEY, or leave 127.0.0.1")
     listener = bind(host, port)
     settings = recipe.serve
-    server = Server(recipe.name, recipe.runs, waiting=settings.queue, key=key, database=settings.database)
+    server = Server(
+        recipe.name, recipe.runs, waiting=settings.queue, key=key, database=settings.database, demo=recipe.model == "demo"
+    )
     runner = uvicorn.Server(
         uvicorn.Config(create_app(server), log_level="warning", timeout_graceful_shutdown=DRAIN, server_header=False)
     )

@@ -34,26 +34,26 @@ EXAMPLES = (
 REASONS = ("不准确", "不安全", "格式不对", "太笼统")
 
 
-def settings(name: str) -> dict[str, Any]:
+def settings(name: str, demo: bool) -> dict[str, Any]:
     """What the page's script needs to know and must not spell itself."""
     known: dict[str, Any] = {"titles": schema.TITLES, "disclaimer": schema.DISCLAIMER, "label": schema.AI_LABEL}
-    return known | {"examples": EXAMPLES, "reasons": REASONS, "name": name, "version": __version__}
+    return known | {"examples": EXAMPLES, "reasons": REASONS, "name": name, "version": __version__, "demo": demo}
 
 
-def load(name: str) -> dict[str, tuple[bytes, str]]:
+def load(name: str, demo: bool) -> dict[str, tuple[bytes, str]]:
     """Gzipped body and content type of every file, by path."""
     files = {}
     for path, file in FILES.items():
         text = (STATIC / file).read_text(encoding="utf-8")
         if file.endswith(".html"):
-            text = fill(text, name)
+            text = fill(text, name, demo)
         files[path] = (gzip.compress(text.encode()), f"{TYPES[Path(file).suffix]}; charset=utf-8")
     return files
 
 
-def fill(text: str, name: str) -> str:
+def fill(text: str, name: str, demo: bool) -> str:
     # "<" cannot stand in the JSON block as such: it could close it.
-    block = json.dumps(settings(name), ensure_ascii=False).replace("<", "\\u003c")
+    block = json.dumps(settings(name, demo), ensure_ascii=False).replace("<", "\\u003c")
     values = {"settings": block, "disclaimer": html.escape(schema.DISCLAIMER), "label": html.escape(schema.AI_LABEL)}
     for key, value in values.items():
         text = text.replace("{{" + key + "}}", value)

@@ -10,6 +10,8 @@ const settings = { language: "zh", theme: "auto", variety: "0", length: "1024", 
 let models = [];
 let mode = "tuned";
 let chats = settings.keep ? stored("chats", []) : [];
+// An answer that was being written when the page was closed will not go on.
+for (const answer of chats.flatMap((each) => each.turns.flatMap((turn) => turn.answers))) if (!answer.finish && !answer.error) Object.assign(answer, { writing: false, stopped: true });
 let chat = fresh();
 let running = []; // AbortControllers of the answers being written
 
@@ -96,16 +98,18 @@ async function ask(text, variety) {
   if (!(await consented()) || !(await ready())) return;
   const turn = { question, answers: sides().map((model) => ({ model: model.id, tuned: model.xinglin.tuned, text: "", sections: {} })), blind: mode === "blind" };
   if (question !== text.trim()) turn.hidden = true;
-  const earlier = chat.turns.slice();
-  chat.turns.push(turn);
-  chat.title ||= question.slice(0, 40);
+  const own = chat; // another chat may be opened while this one is answered
+  const earlier = own.turns.slice();
+  own.turns.push(turn);
+  own.title ||= question.slice(0, 40);
+  keep(own);
   $("question").value = "";
   grow();
   draw();
   scroll();
   await Promise.all(turn.answers.map((answer) => write(answer, turn, earlier, variety)));
   running = [];
-  keep();
+  keep(own);
   draw();
   announce(t("回答完毕", "The answer is complete"));
 }
@@ -403,9 +407,8 @@ function drawVote(turn) {
 
 // ------------------------------------------------------------ history and export
 
-function keep() {
-  if (!chat.turns.length) return;
-  chats = [chat, ...chats.filter((other) => other.id !== chat.id)].slice(0, 50);
+function keep(own = chat) {
+  chats = [own, ...chats.filter((other) => other.id !== own.id)].slice(0, 50);
   if (settings.keep) store("chats", chats);
   drawChats();
 }
@@ -570,6 +573,7 @@ function bind() {
 function start() {
   theme();
   bind();
+  $("demo").hidden = !known.demo;
   $("parts").append(...known.titles.map((title, index) => h("li", { class: "c" + index }, icon("s" + index), title)));
   $("examples").append(...known.examples.map((text) => h("button", { class: "example", type: "button", onclick: () => ask(text) }, text)));
   translate();
