@@ -15,12 +15,12 @@ Points = Sequence[tuple[float, float]]
 
 def bars(rows: Sequence[Row], caption: str) -> str:
     """Horizontal bars from 0 to 100 %, base above tuned, a thin line for the 95 % interval, one group a row."""
-    height = 34 * len(rows) + 30
+    height = 42 * len(rows) + 30
     parts = [_scale(height)]
     for index, row in enumerate(rows):
-        top = 34 * index + 4
-        parts.append(f'<text x="150" y="{top + 17}" text-anchor="end">{escape(row["label"])}（{row["n"]}）</text>')
-        parts += [_bar(row, side, top + 12 * place) for place, side in enumerate(NAMES)]
+        top = 42 * index + 5
+        parts.append(f'<text x="150" y="{top + 20}" text-anchor="end">{escape(row["label"])}（{row["n"]}）</text>')
+        parts += [_bar(row, side, top + 16 * place) for place, side in enumerate(NAMES)]
     return _svg(720, height, caption, "".join(parts))
 
 
@@ -36,9 +36,9 @@ def _scale(height: int) -> str:
 def _bar(row: Row, side: str, top: int) -> str:
     value, low, high = (160 + 480 * row[side][key] for key in ("value", "low", "high"))
     return (
-        f'<rect x="160" y="{top}" width="{max(value - 160, 1):.1f}" height="10" fill="{COLORS[side]}"/>'
-        f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{top + 5}" y2="{top + 5}" class="interval"/>'
-        f'<text x="650" y="{top + 9}" class="quiet">{NAMES[side]} {row[side]["value"] * 100:.0f}%</text>'
+        f'<rect x="160" y="{top}" width="{max(value - 160, 1):.1f}" height="13" fill="{COLORS[side]}"/>'
+        f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{top + 6.5}" y2="{top + 6.5}" class="interval"/>'
+        f'<text x="650" y="{top + 11}" class="quiet">{NAMES[side]} {row[side]["value"] * 100:.0f}%</text>'
     )
 
 

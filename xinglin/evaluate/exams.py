@@ -78,7 +78,9 @@ def read(path: Path) -> Exam:
                 questions.append(question)
     if not questions:
         raise ValueError(f"evaluate.exams: {path} has no usable question ({', '.join(reasons) or 'no row'})")
-    return Exam(path.stem, questions, [f"{count} 题未用：{reason}" for reason, count in reasons.items()])
+    return Exam(
+        f"{path.resolve().parent.name}/{path.stem}", questions, [f"{count} 题未用：{reason}" for reason, count in reasons.items()]
+    )
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -172,7 +174,7 @@ def score(exam: Exam, mode: str, base: Sequence[str | None], tuned: Sequence[str
         "name": exam.name,
         "mode": mode,
         "row": row,
-        "unparseable": unparseable,
+        "unparseable": unparseable if mode == "chat" else None,
         "clean": _clean_row(before, after, copies, clean) if dirty and clean else None,
         "subjects": summary.by_group([question.subject for question in exam.questions], before, after),
         "left_out": [*exam.left_out, f"{len(dirty)} 题与训练数据重合"],

@@ -67,8 +67,9 @@ def rows(answered: Sequence[Pair]) -> list[summary.Row]:
 
 
 def departments(answered: Sequence[Pair]) -> list[summary.Row]:
-    """Completeness by department; rows without one are counted under 其他."""
-    names = [pair.record.meta.get("department") or "其他" for pair in answered]
+    """Completeness by department; rows without one, and departments of fewer than three questions, are counted under 其他."""
+    given = [str(pair.record.meta.get("department") or "") for pair in answered]
+    names = [name if name and given.count(name) >= 3 else "其他" for name in given]
     base, tuned = [pair.base.scores["complete"] for pair in answered], [pair.tuned.scores["complete"] for pair in answered]
     return summary.by_group(names, base, tuned)
 

@@ -129,7 +129,7 @@ def _exams(exams: Sequence[Results]) -> str:
 
 
 def _exam(exam: Results) -> str:
-    rows = [exam["row"], exam["unparseable"], *([exam["clean"]] if exam["clean"] else [])]
+    rows = [row for row in (exam["row"], exam["clean"], exam["unparseable"]) if row]
     subjects = _key(_BARS) + charts.bars(exam["subjects"][:24], f"{exam['name']} 各科正确率") if len(exam["subjects"]) > 1 else ""
     left = f"；{escape('，'.join(exam['left_out']))}" if exam["left_out"] else ""
     return f"<h3>{escape(exam['name'])}（{MODES[exam['mode']]}{left}）</h3>{_rows(rows)}{subjects}"
@@ -146,10 +146,27 @@ def worst(pairs: Sequence[Results]) -> list[Results]:
     return sorted(troubled, key=lambda pair: -len(problems(pair["tuned"])))[:10]
 
 
+CHINESE = {
+    "section missing": "缺少部分",
+    "section repeated": "部分重复",
+    "sections out of order": "次序不对",
+    "section empty": "部分空白",
+    "last sentence unfinished": "末句未写完",
+    "unknown_drug": "未知药名",
+    "dose": "剂量超出常用上限",
+    "contraindication": "禁忌用药",
+    "invented_result": "虚构结果或来源",
+    "certainty": "绝对化说法",
+    "contradiction": "前后矛盾",
+}
+
+
 def problems(answer: Results) -> list[str]:
-    """What is wrong with one answer: structure, truncation, and the findings of the lint."""
-    cut = ["cut by the length limit"] if answer["finish_reason"] != "stop" else []
-    return cut + schema.check(answer["text"]) + [f"{finding['kind']}: {finding['message']}" for finding in answer["findings"]]
+    """What is wrong with one answer, in Chinese: truncation, structure, and the findings of the lint."""
+    cut = ["被长度上限截断"] if answer["finish_reason"] != "stop" else []
+    structure = [problem.split(": ", 1) for problem in schema.check(answer["text"])]
+    found = [(finding["kind"], finding["span"]) for finding in answer["findings"]]
+    return cut + [f"{CHINESE[kind]}：{place}" for kind, place in (*structure, *found)]
 
 
 def _cases(pairs: Sequence[Results]) -> str:

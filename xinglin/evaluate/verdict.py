@@ -67,12 +67,16 @@ def _knowledge(results: Mapping[str, Any]) -> str:
     exams = results.get("exams", [])
     if not exams:
         return "知识：本次没有考试题（evaluate.exams 为空），对医学知识的变化不作任何结论。"
-    parts = []
-    for exam in exams:
-        row = exam["row"]
-        base, tuned = (number(row[side]["value"], "rate") for side in ("base", "tuned"))
-        parts.append(f"{exam['name']}（{MODES[exam['mode']]}，{row['n']} 题）由 {base} 变为 {tuned}，{_difference(row)}")
-    return f"知识：{'；'.join(parts)}。"
+    parts = [_exam(exam) for exam in exams[:3]]
+    rest = f"；另 {len(exams) - 3} 项见下表" if len(exams) > 3 else ""
+    return f"知识：{'；'.join(parts)}{rest}。"
+
+
+def _exam(exam: Mapping[str, Any]) -> str:
+    row = exam["row"]
+    base, tuned = (number(row[side]["value"], "rate") for side in ("base", "tuned"))
+    shown = f"{NO_DIFFERENCE}，可检出约 {number(row['detectable'], 'rate')}" if row["shown"] == "none" else _difference(row)
+    return f"{exam['name']} {MODES[exam['mode']]} {base} → {tuned}（{row['n']} 题，{shown}）"
 
 
 def gate(results: Mapping[str, Any], margin: float) -> list[str]:
