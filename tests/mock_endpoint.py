@@ -58,6 +58,8 @@ class Endpoint:
         data = json.loads(body)
         if data["model"] == "missing":
             return "404", _http(404, {"error": {"message": "The model does not exist", "code": "model_not_found"}})
+        if not data["messages"]:
+            return "400", _http(400, {"error": {"message": "empty messages"}})
         prompt = data["messages"][-1]["content"]
         found = DATA.search(prompt)
         question, source = (found[1], found[2]) if found else (prompt, prompt)
