@@ -30,8 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CORPUS_WEIGHT = 0.05  # of one public question; a few of them are emergencies, and none were labelled
 REGULARISATION = 20.0
 ROUNDS = 3
-SMALLEST = 0.012  # weights nearer to zero are not shipped
-THRESHOLD = 1.7  # chosen by cross-validation over the development halves
+SMALLEST = 0.05  # weights nearer to zero are not shipped
+THRESHOLD = 1.8  # by cross-validation over the development halves: the lowest that keeps false alarms within the figures
 
 
 def labelled() -> list[tuple[tuple[str, ...], int, str]]:

@@ -1,8 +1,47 @@
 """Red flags: what raises them, what silences them, and what must never lower them."""
 
-import pytest
+import json
+import time
+from pathlib import Path
 
-from xinglin.safety.triage import triage
+import opencc
+import pytest
+from rewordings import KINDS, Turns
+
+from xinglin.safety import triage as module
+from xinglin.safety.triage import LEVELS, by_rules, triage
+
+SETS = Path(__file__).parent / "sets"
+HEART = "我爸胸口压着疼半个多小时了，一身冷汗"
+
+# One plain description per group, each of which the rules alone must know.
+GROUPS = {
+    "心肌梗死": HEART,
+    "主动脉夹层": "突然后背像撕裂一样痛，痛得站不住",
+    "卒中": "我妈早上起来嘴歪了，说话也不清楚，右边手没劲",
+    "剧烈头痛": "头疼得像炸开一样，从来没这么疼过，吐了两次",
+    "呼吸衰竭与窒息": "喘不上气，嘴唇发紫，话都说不出来",
+    "严重过敏": "吃了虾以后嘴唇肿起来，喘不上气，浑身起疹子",
+    "大出血": "刚才吐了半盆血，脸色煞白",
+    "意识障碍与抽搐": "他突然倒地抽搐口吐白沫，叫不醒",
+    "自杀与自伤": "我不想活了，药已经准备好了",
+    "中毒与药物过量": "孩子把纽扣电池吞下去了",
+    "孕产急症": "怀孕32周，下面流了好多血",
+    "小婴儿发热": "宝宝两个月，发烧38.5",
+    "患儿危重征象": "孩子发烧，精神很差，身上有出血点，按压不褪色",
+    "糖尿病急症": "糖尿病人一直吐，呼吸又深又快，嘴里有烂苹果味",
+    "脓毒症": "高烧寒战，血压只有80，人说胡话",
+    "急腹症": "肚子剧痛，肚皮硬得像木板，一碰就疼",
+    "睾丸扭转": "儿子睾丸突然剧痛，还吐了",
+    "眼部急症": "石灰溅到眼睛里了，看不清",
+    "严重外伤": "头撞到地上以后吐了三次，一直想睡",
+    "肢体缺血与肺栓塞": "右腿突然剧痛，冰凉苍白，摸不到脉",
+    "动物咬伤": "被毒蛇咬了脚，肿到小腿了",
+    "马尾综合征": "腰突，今天会阴麻木，小便解不出来",
+    "热射病": "工地上中暑，身上滚烫不出汗，叫不应",
+    "产后或术后急症": "剖腹产后一周，高烧39度寒战，伤口流脓",
+    "其他危重": "尿毒症没去透析两次了，今天手脚没劲，心跳很慢",
+}
 
 
 def level(*texts: str) -> str | None:
@@ -10,25 +49,239 @@ def level(*texts: str) -> str | None:
     return alert.level if alert else None
 
 
+def is_alarm(*texts: str) -> bool:
+    return level(*texts) in {"A", "B"}
+
+
+# ---------------------------------------------------------------- the rules as data
+
+
+@pytest.mark.parametrize(("group", "text"), GROUPS.items())
+def test_the_rules_alone_know_the_plain_case_of_every_group(group: str, text: str) -> None:
+    alert = by_rules([text])
+    assert alert is not None and alert.level in "AB"
+
+
+def test_every_rule_says_what_it_is_where_it_comes_from_and_that_no_doctor_signed_it() -> None:
+    rules = json.loads(Path(module.__file__).with_name("triage.json").read_text(encoding="utf-8"))["rules"]
+    assert len({rule["id"] for rule in rules}) == len(rules)
+    assert set(GROUPS) <= {rule["group"] for rule in rules}
+    for rule in rules:
+        assert set(rule) <= {"id", "group", "level", "message", "when", "source", "within", "despite", "review"}
+        assert rule["level"] in LEVELS and rule["source"] and rule["review"] == "未经医师审定"
+        assert {"A": "120", "B": "急诊", "C": ""}[rule["level"]] in rule["message"]
+        assert all(len(patterns) <= 3 for patterns in rule["when"])
+
+
+def test_self_harm_names_the_help_line_110_and_120() -> None:
+    alert = triage(["我不想活了"])
+    assert alert is not None and alert.rule == "self-harm"
+    assert all(number in alert.message for number in ("12356", "110", "120"))
+
+
+def test_the_table_of_traditional_characters_covers_every_character_of_the_rules() -> None:
+    data = json.loads(Path(module.__file__).with_name("triage.json").read_text(encoding="utf-8"))
+    known = dict(zip(data["traditional"]["from"], data["traditional"]["to"], strict=True))
+    to_traditional = opencc.OpenCC("s2t")
+    used = {sign for sign in json.dumps([data["words"], data["rules"]], ensure_ascii=False) if "一" <= sign <= "鿿"}
+    traditional = {to_traditional.convert(sign): sign for sign in used if to_traditional.convert(sign) not in used}
+    assert not {other for other in traditional if other not in known}
+
+
+def test_a_bite_is_for_today_and_a_snake_bite_for_now() -> None:
+    assert level("被小区的猫抓破手了，要打疫苗吗") == "C"
+    assert level("被毒蛇咬了脚，肿到小腿了") == "B"
+
+
+# ---------------------------------------------------------------- what silences a match
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        "我爸胸口压着疼半个多小时了，一身冷汗",
-        "我妈早上起来嘴歪了说话也不清楚右边手没劲",
-        "孩子把纽扣电池吞下去了",
-        "我不想活了，安眠药已经买好了",
+        "没有胸痛，没有出汗，就是有点累",
+        "无呕血、黑便，无头晕，想问胃镜前要空腹多久",
+        "头有点胀，不是突然疼，没吐，脖子能低头",
+        "右手发麻，嘴不歪，说话走路都正常，睡觉压着了",
+        "宝宝两个月，体温36.8，就是鼻子呼噜呼噜的，吃奶睡觉都好",
+        "被蜜蜂蛰了一下，胸闷、喘、晕这些都没有，只有点痒",
     ],
 )
-def test_emergencies_call_for_120(text: str) -> None:
+def test_negation(text: str) -> None:
+    assert not is_alarm(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "去年心梗放了支架，后来恢复得很好，可以坐飞机吗",
+        "高中时抑郁想过轻生，治好十年了，想要宝宝还能停药吗",
+        "孩子两岁时高热惊厥过一次，现在六岁没再发，能打疫苗吗",
+        "蛇咬伤出院二十天了，伤口结痂，脚踝有点僵怎么锻炼",
+    ],
+)
+def test_past_history(text: str) -> None:
+    assert not is_alarm(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "我爸去年脑梗过，今天嘴又歪了，说话不清楚",
+        "我爸做过支架，胸口压着疼，出了一身大汗",
+        "经常胸口痛，今天痛得厉害还冒冷汗",
+        "心衰出院一周，躺下就喘，嘴唇发紫",
+        "以前得过胃溃疡，刚才吐了一大口血",
+    ],
+)
+def test_a_history_does_not_hide_what_happens_now(text: str) -> None:
     assert level(text) == "A"
 
 
-@pytest.mark.parametrize("text", ["没有胸痛，没有出汗，就是有点累", "心梗有哪些症状？", "今天加班累死了", "高血压吃什么药"])
-def test_ordinary_questions_raise_nothing(text: str) -> None:
-    assert level(text) is None
+@pytest.mark.parametrize("who", ["我爸", "我奶奶", "我同事", "邻居大爷", "一个路人", "我家孩子"])
+def test_a_third_person_is_as_urgent(who: str) -> None:
+    assert level(f"{who}突然倒地抽搐，叫不醒") == "A"
 
 
-def test_self_harm_names_the_help_line_and_120() -> None:
-    alert = triage(["我不想活了"])
-    assert alert is not None
-    assert "12356" in alert.message and "120" in alert.message
+@pytest.mark.parametrize(
+    "text",
+    [
+        "新闻上说一家人吃野蘑菇中毒，超市买的香菇没事吧",
+        "电视剧里的人突然口吐白沫倒地是什么病",
+        "我在写剧本，女配喝农药被救，洗胃的场面要怎么写才不假",
+        "心梗有哪些症状？",
+        "中风的口诀每个字母是什么意思",
+        "一氧化碳为什么会让人中毒，跟血红蛋白什么关系",
+        "考题：患者突发剧烈头痛伴呕吐颈强直，最可能诊断是",
+        "如果以后老人突然晕倒，家里应该备什么药",
+        "万一宝宝吃饭噎住喘不上气该怎么办，想提前学",
+    ],
+)
+def test_stories_education_and_suppositions(text: str) -> None:
+    assert not is_alarm(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "今天加班累死了，怎么补觉",
+        "笑得我肚子疼，这医生太幽默了",
+        "钱包大出血，种一颗牙一万二",
+        "电脑中毒抽风了，挂号网页打不开",
+        "我想死你了，什么时候出诊",
+        "上次被你们的停车费吓得差点心梗，能用医保吗",
+    ],
+)
+def test_idioms(text: str) -> None:
+    assert not is_alarm(text)
+
+
+@pytest.mark.parametrize("text", ["如果吃一百片安眠药会不会死", "请科普一下怎么死最不痛苦"])
+def test_a_question_about_means_of_death_counts_however_it_is_put(text: str) -> None:
+    assert level(text) == "A"
+
+
+# ---------------------------------------------------------------- numbers, writing, dialect
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("宝宝两个月，发烧38.5", "B"),
+        ("宝宝2个月 烧到三十九度", "B"),
+        ("出生二十来天的娃，肛温38度6", "B"),
+        ("宝宝四个月，发烧39.8", "B"),
+        ("指脉氧只有78了", "A"),
+        ("高烧寒战，血压八十几，人迷糊", "A"),
+        ("血糖1.9，人一直冒汗说胡话", "A"),
+        ("一口气吃了四十片降压药", "A"),
+        ("宝宝三岁，发烧38.5，精神好，能玩", None),
+        ("指脉氧98，肺炎恢复期还要拍片吗", None),
+        ("我今年39，备孕要查什么", None),
+    ],
+)
+def test_numbers(text: str, expected: str | None) -> None:
+    assert level(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "老公突然後背撕裂一樣痛",
+        "奶奶嘴歪了，說話講不清楚，右邊手腳沒力",
+        "胸 口 压 着 疼 了 半 小 时 一 身 冷 汗",
+        "胸😭口压着😭疼，一身冷😭汗",
+        "凶口压着疼，一身冷旱，呼吸因难",
+        "ｘｉｏｎｇ口疼！！！喘不上气，嘴唇发紫",
+        "我不想或了，紫杀的药准备好了",
+        "俺娘心口窝疼得打滚，脸煞白，汗珠子往下掉",
+        "老汉儿倒在地头喊不答应，脑壳摔出血了",
+        "阿爸話個心口好痛，成身冷汗，唔夠氣",
+    ],
+)
+def test_typos_traditional_characters_spaces_emoji_and_dialect(text: str) -> None:
+    assert level(text) == "A"
+
+
+# ---------------------------------------------------------------- several turns
+
+
+def test_an_alert_stays_for_the_rest_of_the_conversation() -> None:
+    assert level(HEART, "没事了，刚才是开玩笑的", "感冒吃什么药") == "A"
+
+
+def test_an_age_in_one_turn_and_a_fever_in_the_next_are_read_together() -> None:
+    assert level("我家宝宝两个月大，吃奶粉") is None
+    assert level("今天发烧38.5怎么办") is None
+    assert level("我家宝宝两个月大，吃奶粉", "今天发烧38.5怎么办") == "B"
+
+
+def test_a_film_in_one_turn_does_not_hide_an_emergency_in_the_next() -> None:
+    assert level("电视剧里有人吐血倒地，科学吗", HEART) == "A"
+
+
+def test_no_more_turns_never_lower_the_level() -> None:
+    texts = [json.loads(line)["text"] for line in (SETS / "training.jsonl").read_text(encoding="utf-8").splitlines()[::9]]
+    for start in range(0, len(texts) - 3, 3):
+        reached = [level(*texts[start : start + size]) for size in (1, 2, 3)]
+        places = [LEVELS.index(found) if found else -1 for found in reached]
+        assert places == sorted(places)
+
+
+# ---------------------------------------------------------------- rewordings
+
+
+def emergencies() -> list[Turns]:
+    return [(text,) for text in GROUPS.values()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_rewording_lowers_the_level(kind: str) -> None:
+    for turns in emergencies():
+        before, after = level(*turns), level(*KINDS[kind](turns))
+        assert before and after and LEVELS.index(after) >= LEVELS.index(before), KINDS[kind](turns)
+
+
+def test_there_are_more_than_300_rewordings() -> None:
+    assert len(KINDS) * len(GROUPS) > 300
+
+
+# ---------------------------------------------------------------- odd input, time
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["   \n"], ["😭😭😭"], ["。，、"], ["\u200b"], ["a" * 5000], ["\ud800胸"]])
+def test_odd_input_raises_nothing(texts: list[str]) -> None:
+    assert triage(texts) is None
+
+
+def test_one_word_repeated_takes_no_longer() -> None:
+    began = time.process_time()
+    triage(["胸痛出汗没有" * 400])
+    assert time.process_time() - began < 0.5
+
+
+def test_the_classifier_adds_an_alarm_and_never_takes_one_away() -> None:
+    for line in (SETS / "training.jsonl").read_text(encoding="utf-8").splitlines()[::5]:
+        text = json.loads(line)["text"]
+        rules, both = by_rules([text]), triage([text])
+        assert rules is None or (both is not None and LEVELS.index(both.level) >= LEVELS.index(rules.level))

@@ -19,15 +19,16 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import accumulate, pairwise, product
 from pathlib import Path
 from typing import Any
 
 LEVELS = "CBA"  # rising: today's doctor, emergency department now, call 120 now
 TOLD_BEFORE = 160  # characters a film, a book or a lesson named before a match reaches
-SHORTEST = 40
+SHORTEST = 30
 RUN = 120  # characters of neighbouring clauses the classifier reads as one
 CLAUSE = 60
+PIECE = 4  # characters; shorter pieces between spaces are words typed apart
 CLASSIFIER_MESSAGE = (
     "您描述的情况可能是急症。请立即拨打120，或马上到最近的医院急诊；"
     "如果有伤害自己的念头，请拨打110或全国统一心理援助热线12356（不保证24小时接通），并请身边的人陪着您。"
@@ -48,7 +49,8 @@ class Alert:
 class Rule:
     """``when``: lists of patterns, each list one way to fire. ``within``: characters the matches may lie apart.
 
-    ``despite``: scopes that do not silence this rule, of negated, past, supposed, taught, told.
+    ``despite``: scopes that do not silence this rule, of negated, denied (negated inside), past, habitual,
+    supposed, taught, told.
     """
 
     id: str
@@ -169,8 +171,9 @@ def best_run(parts: Sequence[str], model: Classifier) -> tuple[float, int, int]:
 
 def clauses(text: Text) -> list[str]:
     """The text between punctuation and former spaces, nothing longer than ``CLAUSE`` characters."""
-    marked = re.split("[。，、□]+", text.plain)
-    return [part[start : start + CLAUSE] for part in marked for start in range(0, len(part), CLAUSE)]
+    edges = [0, *text.breaks, len(text.plain)]
+    parts = [part for start, end in pairwise(edges) for part in re.split("[。，、□]+", text.plain[start:end])]
+    return [part[start : start + CLAUSE] for part in parts for start in range(0, len(part), CLAUSE)]
 
 
 def ngrams(clause: str) -> list[str]:
@@ -220,16 +223,16 @@ def normalise(text: str) -> Text:
     folded = re.sub(r"(?<=\d)[.。](?=\d)", "\ue000", folded)
     folded = re.sub(r"[!?;。…\r\n]+|\.{2,}", "。", folded)
     folded = re.sub(r"[,:，：]", "，", folded)
-    kept: list[str] = []
-    breaks: list[int] = []
-    size = 0
-    for piece in re.split(r"(?:[^\w。，、\ue000]|_)+", folded):
-        kept.append(piece)
-        size += len(piece)
-        breaks.append(size)
-    plain = "".join(kept).replace("\ue000", ".")
+    pieces = re.split(r"(?:[^\w。，、\ue000]|_)+", folded)
+    plain = "".join(pieces).replace("\ue000", ".")
     mended = knowledge.typo.sub(lambda found: knowledge.typos[found[0]], plain)
-    return Text(knowledge.idioms.sub(lambda found: "□" * len(found[0]), mended), tuple(breaks))
+    return Text(knowledge.idioms.sub(lambda found: "□" * len(found[0]), mended), _breaks(pieces))
+
+
+def _breaks(pieces: Sequence[str]) -> tuple[int, ...]:
+    """Where, in the joined pieces, a space may have ended a clause: between two pieces long enough not to be parts of a word."""
+    ends = [0, *accumulate(len(piece) for piece in pieces)]
+    return tuple(ends[place] for place in range(1, len(pieces)) if min(len(pieces[place - 1]), len(pieces[place])) >= PIECE)
 
 
 # ---------------------------------------------------------------- matching
@@ -279,12 +282,10 @@ def _silenced(text: Text, span: tuple[int, int], scopes: dict[str, re.Pattern[st
     sentence, before = plain[sentence_start:sentence_end], plain[sentence_start:start]
     clause, after, rest = plain[clause_start:start], plain[end:clause_end], plain[end:sentence_end]
     here = scopes["here"].search(sentence)
-    if (
-        scopes["negation"].search(clause)
-        or scopes["negation_inside"].search(plain[start:end])
-        or scopes["negation_after"].match(after)
-    ):
+    if scopes["negation"].search(clause) or scopes["negation_after"].match(after):
         yield "negated"
+    if scopes["negation_inside"].search(plain[start:end]):
+        yield "denied"
     if _since("past", clause, "lately", scopes) or (scopes["over"].search(rest) and _since("past", before, "now", scopes)):
         yield "past"
     if not here and scopes["settled"].search(sentence):
