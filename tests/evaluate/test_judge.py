@@ -76,3 +76,9 @@ def test_hallucination_test_is_made_by_rule():
     assert all(q.options[q.answer] == halt.NONE_FITS for q in made.questions[5:10])
     assert all(q.options[q.answer] == halt.NO_SUCH_DRUG for q in made.questions[10:])
     assert all("答案是 B" not in q.text for q in made.questions[:5])
+
+
+def test_hallucination_test_needs_three_options():
+    two = Exam("x", [Question("题", {"A": "甲", "B": "乙"}, "A", "内科")], [])
+    with pytest.raises(ValueError, match="three options or more"):
+        halt.build(two, 1, 5)

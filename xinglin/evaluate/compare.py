@@ -7,6 +7,7 @@ In: runs/<name>/4-train/adapter and 3-split/test.jsonl (validation.jsonl where t
 """
 
 import json
+import math
 import platform
 import random
 from collections.abc import Sequence
@@ -110,13 +111,22 @@ def review(recipe: Recipe, answered: Sequence[dict[str, Any]], desk: Desk, folde
 
 def write(folder: Path, results: dict[str, Any]) -> tuple[list[Path], dict[str, Any]]:
     """results.json, report.html, and the table on stdout."""
-    records.write_json(folder / "results.json", results)
+    records.write_json(folder / "results.json", finite(results))
     records.write_text(folder / "report.html", report.render(results))
     print(report.table(results))
     complete = summary.by_name(results["rows"])["complete"]
     facts = {"questions": len(results["pairs"])}
     facts |= {f"complete_{side}": round(complete[side]["value"], 4) for side in ("base", "tuned")}
     return [folder / "results.json", folder / "report.html", folder / "answers.jsonl"], facts
+
+
+def finite(value: Any) -> Any:
+    """The value with None for every nan: JSON has none, and other readers stop at it."""
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def gate(recipe: Recipe) -> list[str]:

@@ -35,6 +35,8 @@ def build(exam: Exam, seed: int, most: int) -> Exam:
     """At most ``most`` questions of each of the three kinds, the same under the same seed."""
     rng = random.Random(seed)
     single = [question for question in exam.questions if len(question.answer) == 1 and len(question.options) >= 3]
+    if not single:
+        raise ValueError(f"evaluate.exams: halt:{exam.name} needs questions with three options or more and one right one")
     chosen = rng.sample(single, min(most, len(single)))
     questions = [
         *(_false_hint(question, rng) for question in chosen),

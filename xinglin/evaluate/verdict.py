@@ -16,10 +16,10 @@ NO_DIFFERENCE = "未显示差异"
 TRUTH = ("unknown_drug", "dose", "contraindication", "invented_result", "certainty", "contradiction")
 
 
-def number(value: float, kind: str, signed: bool = False) -> str:
+def number(value: float | None, kind: str, signed: bool = False) -> str:
     """A figure as it is printed everywhere: shares in percent, other numbers with two decimals, "–" for none. Never "-0.0"."""
     sign = "+" if signed else ""
-    if value != value:
+    if value is None or value != value:
         return "–"
     shown = round(value, 2) if kind == "number" else round(value * 100, 1)
     return f"{shown + 0.0:{sign}.2f}" if kind == "number" else f"{shown + 0.0:{sign}.1f}%"
