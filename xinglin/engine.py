@@ -327,15 +327,23 @@ class Engine:
             yield text[len(sent) :]
         stream.reply = Reply(text, finish, prompt_tokens, len(ids))
 
-    def complete(self, batch: Sequence[Sequence[Message]], *, tuned: bool = True, max_new_tokens: int = 1024) -> list[Reply]:
-        """Greedy answers to a batch of chats, left-padded; rows come back in order."""
+    def complete(
+        self,
+        batch: Sequence[Sequence[Message]],
+        *,
+        tuned: bool = True,
+        max_new_tokens: int = 1024,
+        temperature: float = 0.0,
+        seed: int | None = None,
+    ) -> list[Reply]:
+        """Answers to a batch of chats, left-padded, greedy unless ``temperature`` is set; rows come back in order."""
         prompts = [encode(self.tokenizer, messages) for messages in batch]
         lengths = [len(ids) for ids in prompts]
         width, pad = max(lengths), self.tokenizer.pad_token_id
         ids = torch.tensor([[pad] * (width - len(row)) + row for row in prompts], device=self.model.device)
         mask = torch.tensor([[0] * (width - n) + [1] * n for n in lengths], device=self.model.device)
-        config = self._generation(self._room(lengths, max_new_tokens), 0.0, 1.0)
-        output = self._generate(ids, mask, config, tuned, None)[:, width:].tolist()
+        config = self._generation(self._room(lengths, max_new_tokens), temperature, 1.0)
+        output = self._generate(ids, mask, config, tuned, seed)[:, width:].tolist()
         return [self._reply(row, n) for row, n in zip(output, lengths, strict=True)]
 
     def losses(self, batch: Sequence[Sequence[Message]], *, tuned: bool = True) -> list[tuple[float, int]]:

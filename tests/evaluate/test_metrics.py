@@ -2,7 +2,7 @@
 
 import pytest
 
-from xinglin.evaluate import metrics
+from xinglin.evaluate import agreement, metrics
 from xinglin.schema import Answer
 
 GOOD = Answer.from_points(
@@ -39,3 +39,10 @@ def test_bleu_and_rouge_count_jieba_words():
 def test_empty_answer_scores_nothing():
     assert metrics.against("", GOOD)["bleu4"] == 0.0
     assert metrics.measure("", "stop") | {"stopped": 0.0} == dict.fromkeys(metrics.measure("", "stop"), 0.0)
+
+
+def test_samples_that_name_other_drugs_disagree():
+    found = agreement.scores(["可口服布洛芬。", "可口服布洛芬。", "可口服阿莫西林，请立即去急诊。"])
+    assert found["same_drugs"] == pytest.approx(1 / 3)
+    assert found["same_urgency"] == pytest.approx(1 / 3)
+    assert agreement.scores(["甲乙丙", "甲乙丙"]) == {"agreement": 1.0, "same_drugs": 1.0, "same_urgency": 1.0}

@@ -18,7 +18,7 @@ from typing import Any
 from xinglin import __version__, llm, records, schema
 from xinglin.config import Recipe
 from xinglin.engine import Engine
-from xinglin.evaluate import endpoint, examine, judge, pairs, probes, report, sides, summary, verdict
+from xinglin.evaluate import agreement, endpoint, examine, judge, pairs, probes, report, sides, summary, verdict
 from xinglin.evaluate.sides import Desk, Side
 from xinglin.records import Record
 
@@ -67,6 +67,8 @@ def compare(chosen: Sequence[Record], both: tuple[Side, Side], desk: Desk, max_n
     if references and all(side.losses for side in both):
         before, after = ([(found["loss"], found["tokens"]) for found in desk.losses(side, references)] for side in both)
         rows += summary.loss_rows(before, after, [record.group for record in chosen if record.answer])
+    if all(side.sample for side in both):
+        rows += repeated(chosen, both, desk, max_new_tokens)
     return {
         "rows": summary.conclude(rows),
         "departments": pairs.departments(answered),
@@ -78,6 +80,24 @@ def compare(chosen: Sequence[Record], both: tuple[Side, Side], desk: Desk, max_n
             "versions": {"xinglin": __version__, "python": platform.python_version(), **versions()},
         },
     }
+
+
+def repeated(chosen: Sequence[Record], both: tuple[Side, Side], desk: Desk, max_new_tokens: int) -> list[summary.Row]:
+    """Agreement of repeated samples on the first questions, each side with itself."""
+    prompts = [pairs.prompt(record) for record in chosen[: agreement.QUESTIONS]]
+    base, tuned = (
+        list(
+            zip(
+                *(
+                    [found["text"] for found in desk.samples(side, prompts, max_new_tokens, seed)]
+                    for seed in range(agreement.SAMPLES)
+                ),
+                strict=True,
+            )
+        )
+        for side in both
+    )
+    return agreement.rows(base, tuned)
 
 
 def versions() -> dict[str, str]:

@@ -21,12 +21,13 @@ from xinglin.evaluate.exams import LETTERS
 from xinglin.schema import Message
 
 Batch = list[list[Message]]
+TEMPERATURE = 0.7  # of repeated samples; answers that are compared are greedy
 
 
 @dataclass(frozen=True)
 class Side:
     """``complete`` answers a batch with at most so many tokens; ``losses`` scores given answers and ``letters`` the letters of an
-    exam as first token of the answer, both None where the weights are out of reach."""
+    exam as first token of the answer, ``sample`` answers under a seed; these are None where the weights are out of reach."""
 
     name: str
     label: str
@@ -34,6 +35,7 @@ class Side:
     complete: Callable[[Batch, int], Sequence[Result]]
     losses: Callable[[Batch], Sequence[Result]] | None = None
     letters: Callable[[Batch], Sequence[Result]] | None = None
+    sample: Callable[[Batch, int, int], Sequence[Result]] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Desk:
     def answers(self, side: Side, prompts: Batch, max_new_tokens: int, kind: str = "answer") -> list[Result]:
         setup = digest([side.setup, max_new_tokens])
         return self._collect(kind, side, setup, prompts, lambda batch: side.complete(batch, max_new_tokens))
+
+    def samples(self, side: Side, prompts: Batch, max_new_tokens: int, seed: int) -> list[Result]:
+        assert side.sample, f"{side.name} has no weights at hand"
+        call = partial(_seeded, side.sample, max_new_tokens, seed)
+        return self._collect("sample", side, digest([side.setup, max_new_tokens, seed]), prompts, call)
 
     def losses(self, side: Side, dialogues: Batch) -> list[Result]:
         assert side.losses, f"{side.name} has no weights at hand"
@@ -86,11 +93,23 @@ def of_engine(engine: Engine, name: str, tuned: bool, identity: dict[str, Any]) 
         partial(_complete, engine, tuned),
         partial(_losses, engine, tuned),
         partial(_letters, engine, tuned),
+        partial(_sample, engine, tuned),
     )
 
 
 def _complete(engine: Engine, tuned: bool, batch: Batch, max_new_tokens: int) -> list[Result]:
     return [asdict(reply) for reply in engine.complete(batch, tuned=tuned, max_new_tokens=max_new_tokens)]
+
+
+def _sample(engine: Engine, tuned: bool, batch: Batch, max_new_tokens: int, seed: int) -> list[Result]:
+    replies = engine.complete(batch, tuned=tuned, max_new_tokens=max_new_tokens, temperature=TEMPERATURE, seed=seed)
+    return [asdict(reply) for reply in replies]
+
+
+def _seeded(
+    sample: Callable[[Batch, int, int], Sequence[Result]], max_new_tokens: int, seed: int, batch: Batch
+) -> Sequence[Result]:
+    return sample(batch, max_new_tokens, seed)
 
 
 def _losses(engine: Engine, tuned: bool, batch: Batch) -> list[Result]:
