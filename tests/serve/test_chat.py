@@ -1,7 +1,10 @@
-import pytest
-from serve_fakes import BASE, TUNED, FakeEngine
+import io
+from pathlib import Path
 
-from xinglin import schema
+import pytest
+from serve_fakes import BASE, TUNED, FakeEngine, running, serving
+
+from xinglin import cli, schema
 from xinglin.serve.chat import Chat, converse
 
 CHEST = "我爸胸口压着疼半个多小时了，一身冷汗"
@@ -66,3 +69,19 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(capsys: pytest.Capture
 def test_a_question_too_long_is_one_line_and_the_next_one_works(capsys: pytest.CaptureFixture[str]) -> None:
     text = talk(FakeEngine(context=600), "长" * 700, "胃疼")
     assert "/clear" in capsys.readouterr().err and TUNED in text
+
+
+def test_chat_talks_through_an_upstream_server_and_says_when_it_is_down(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("name: demo\nmodel: x\n", encoding="utf-8")
+    with running(serving(tmp_path)) as url:
+        assert cli.main(["chat", str(recipe), f"serve.upstream={url}/v1", "--compare", "-q", "胃疼"]) == 0
+        out = capsys.readouterr().out
+        assert out.index(BASE) < out.index(TUNED)
+        monkeypatch.setattr("sys.stdin", io.StringIO("胃疼\n"))
+        assert cli.main(["chat", str(recipe), f"serve.upstream={url}/v1"]) == 0
+        assert capsys.readouterr().out.startswith(TUNED)
+    assert cli.main(["chat", str(recipe), "serve.upstream=http://127.0.0.1:9/v1", "-q", "胃疼"]) == 2
+    assert "does not answer" in capsys.readouterr().err.splitlines()[-1]

@@ -18,7 +18,8 @@ from xinglin.config import Recipe
 from xinglin.safety.triage import triage
 from xinglin.schema import Message
 from xinglin.serve.backend import AnyEngine
-from xinglin.serve.launch import adapter_of, say
+from xinglin.serve.launch import adapter_of, say, upstream
+from xinglin.serve.remote import connect
 
 HELP = """\
 /clear   forget the conversation        /retry   answer the last question again, differently
@@ -81,22 +82,33 @@ class Chat:
 
 def chat(recipe: Recipe, adapter: Path | None = None, question: str = "", base: bool = False, compare: bool = False) -> None:
     """Talk in the terminal. ``base``: without the adapter; ``compare``: base first, then tuned."""
-    adapter = adapter or adapter_of(recipe)
-    if adapter is None:
-        say(f"no adapter in {recipe.folder / '4-train'} yet: this is the base model alone (`xinglin train` makes one)")
-        if compare:
-            raise ValueError("--compare needs an adapter: run `xinglin train` first, or name one with --adapter")
-    if recipe.model == "demo":
-        say("The built-in model shows how everything works; what it says has no medical meaning.")
-    from xinglin.engine import Engine  # torch, only when there is something to load
+    if recipe.serve.upstream:
+        with connect(upstream(recipe)) as remote:
+            talk_with(remote, question, base, compare)
+    else:
+        talk_with(local(recipe, adapter or adapter_of(recipe)), question, base, compare)
 
-    engine = Engine.load(recipe.base, adapter, recipe.serve.quantization, recipe.revision, recipe.hub)
-    sides = (False, True) if compare else (adapter is not None and not base,)
+
+def talk_with(engine: AnyEngine, question: str, base: bool, compare: bool) -> None:
+    if compare and engine.adapter is None:
+        raise ValueError("--compare needs a base and a tuned model: run `xinglin train` first, or name an adapter with --adapter")
+    sides = (False, True) if compare else (engine.adapter is not None and not base,)
     talk = Chat(engine, sides, _write)
     if question or not sys.stdin.isatty():
         talk.ask(_one_question(question))
     else:
         converse(talk, keyboard())
+
+
+def local(recipe: Recipe, adapter: Path | None) -> AnyEngine:
+    """The model in this process; says what it is where that is not what one would expect."""
+    if adapter is None:
+        say(f"no adapter in {recipe.folder / '4-train'} yet: this is the base model alone (`xinglin train` makes one)")
+    if recipe.model == "demo":
+        say("The built-in model shows how everything works; what it says has no medical meaning.")
+    from xinglin.engine import Engine  # torch, only when there is something to load
+
+    return Engine.load(recipe.base, adapter, recipe.serve.quantization, recipe.revision, recipe.hub)
 
 
 def _one_question(question: str) -> str:

@@ -78,7 +78,7 @@ def _load(recipe: Recipe, server: Server, runner: uvicorn.Server, failures: list
 def backend(recipe: Recipe) -> Backend:
     if recipe.serve.upstream:
         say(f"answers come from {recipe.serve.upstream}")
-        return Upstream(recipe.serve.upstream, recipe.name, os.environ.get("XINGLIN_UPSTREAM_KEY", ""))
+        return upstream(recipe)
     adapter = adapter_of(recipe)
     if adapter is None:
         say(f"no adapter in {recipe.folder / '4-train'} yet: serving the base model alone (`xinglin train` makes one)")
@@ -87,6 +87,10 @@ def backend(recipe: Recipe) -> Backend:
     engine = Engine.load(recipe.base, adapter, recipe.serve.quantization, recipe.revision, recipe.hub)
     say(f"ready: {engine.name}" + (f" with {adapter}" if adapter else ""))
     return Local(engine, recipe.name)
+
+
+def upstream(recipe: Recipe) -> Upstream:
+    return Upstream(recipe.serve.upstream, recipe.name, os.environ.get("XINGLIN_UPSTREAM_KEY", ""))
 
 
 def say(text: str) -> None:
