@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from xinglin import cli, config, schema
-from xinglin.data import clean, lineage
+from xinglin.data import clean, lineage, parts
 from xinglin.records import Record, Rejected, iterate, write_jsonl
 
 ANSWER = "多半与饮食不规律有关，先清淡饮食观察三天，若夜间痛醒、黑便或消瘦，请尽快到消化内科做胃镜检查。"
@@ -81,7 +81,7 @@ def test_batches_do_not_change_the_result(tmp_path: Path, monkeypatch: pytest.Mo
     path = corpus(tmp_path, questions(30) + questions(7) + [("胃疼", "见上")])
     results = []
     for batch in (4, 1000):
-        monkeypatch.setattr(clean, "BATCH", batch)
+        monkeypatch.setattr(parts, "BATCH", batch)
         value = recipe(tmp_path / str(batch), path)
         run(value)
         results.append(
@@ -94,14 +94,14 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from xinglin import cli, config
-from xinglin.data import clean
-clean.BATCH, real, calls = 5, clean.prepare, []
+from xinglin.data import parts
+parts.BATCH, real, calls = 5, parts.prepare, []
 def prepare(rows, options):
     calls.append(rows.height)
     if len(calls) > int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(rows, options)
-clean.prepare = prepare
+parts.prepare = prepare
 cli.execute("clean", config.load(sys.argv[1]))
 print(len(calls))
 """

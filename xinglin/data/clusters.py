@@ -27,6 +27,7 @@ class Places:
     """Good rows by their number over all parts: text, question and where they came from."""
 
     def __init__(self, good: Sequence[Path], sources: Sequence[str] = ()) -> None:
+        self.paths = list(good)
         self.frames = [pl.read_ipc(path) for path in good]
         self.starts = np.cumsum([0, *(frame.height for frame in self.frames)])
         self.sources = sources
@@ -78,32 +79,37 @@ def _exact(texts: Sequence[str]) -> Hashes:
 def find(sketches: Sequence[Path], good: Sequence[Path], threshold: float) -> Fates:
     """Join copies and like questions over all parts; choose the best row of every cluster of copies."""
     places = Places(good)
-    loaded = [np.load(path, mmap_mode="r") for path in sketches]
-
-    def column(index: int) -> Hashes:
-        return np.concatenate([sketch[index] for sketch in loaded]) if loaded else np.empty(0, np.uint64)
-
-    rows = _joined(column, 0, places.text, threshold)
-    questions = _joined(column, 1 + BANDS, places.question, threshold)
-    return Fates(_best(rows.roots(), places), questions.roots(), places)
+    rows = _joined(sketches, 0, places.text, threshold)
+    questions = _joined(sketches, 1 + BANDS, places.question, threshold)
+    return Fates(choose(rows.roots(), places), questions.roots(), places)
 
 
-def _joined(column: Callable[[int], Hashes], first: int, text: Callable[[int], str], threshold: float) -> Components:
-    """Rows with the same text joined, then, among one of each, those similar by ``threshold``."""
-    exact = column(first)
+def column(sketches: Sequence[Path], index: int) -> Hashes:
+    """One line of the sketches over all parts; not the whole sketches, which need not fit in memory."""
+    lines = [np.load(path, mmap_mode="r")[index] for path in sketches]
+    return np.concatenate(lines) if lines else np.empty(0, np.uint64)
+
+
+def join_exact(exact: Hashes) -> tuple[Components, Positions]:
+    """Rows with the same hash joined, and the earliest of each."""
     joined = Components(len(exact))
     order = np.argsort(exact, kind="stable")
     same = np.flatnonzero(exact[order][1:] == exact[order][:-1])
     for place in same.tolist():
         joined.join(int(order[place]), int(order[place + 1]))
+    return joined, np.sort(np.delete(order, same + 1))
+
+
+def _joined(sketches: Sequence[Path], first: int, text: Callable[[int], str], threshold: float) -> Components:
+    """Rows with the same text joined, then, among one of each, those similar by ``threshold``."""
+    joined, single = join_exact(column(sketches, first))
     if threshold < 1:
-        single = np.delete(order, same + 1)
-        single.sort()
-        join_candidates(joined, single, (column(first + 1 + band)[single] for band in range(BANDS)), text, threshold)
+        bands = (column(sketches, first + 1 + band)[single] for band in range(BANDS))
+        join_candidates(joined, single, bands, text, threshold)
     return joined
 
 
-def _best(roots: Positions, places: Places) -> Positions:
+def choose(roots: Positions, places: Places) -> Positions:
     """For every row the one that stands for its cluster; a row without copies stands for itself."""
     best = np.arange(len(roots))
     order = np.argsort(roots, kind="stable")

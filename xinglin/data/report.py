@@ -7,7 +7,7 @@ In: the rows one by one, as kept or rejected. Out: ``report.json`` and ``report.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -28,8 +28,6 @@ _LIMITS = (512, 1024, 2048, 4096)
 class Tally:
     """Counts over all rows of a run; examples are the first of their kind."""
 
-    kinds: dict[str, Kind]
-    max_length: int
     read: Counter[str] = field(default_factory=Counter)
     kept: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -65,19 +63,32 @@ class Tally:
         if len(examples) < EXAMPLES:
             examples.append(row)
 
+    def state(self) -> dict[str, Any]:
+        """What JSON can hold of it, for ``merge``."""
+        examples = {name: [vars(row) for row in rows] for name, rows in self.examples.items()}
+        return {**{name: getter(self) for name, getter in _COUNTERS.items()}, "examples": examples, "complete": self.complete}
+
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Add the counts of the rows that follow."""
+        for name, getter in _COUNTERS.items():
+            counter = getter(self)
+            counter.update(state[name] if name not in _NUMBERED else {int(key): count for key, count in state[name].items()})
+        for name, rows in state["examples"].items():
+            known = self.examples.setdefault(name, [])
+            known += [Rejected(**row) for row in rows[: EXAMPLES - len(known)]]
+        self.complete += state["complete"]
+
     def counts(self) -> dict[str, Any]:
         return {"rows": self.read.total(), "kept": self.kept.total(), **self.reasons}
 
     def longer(self, limit: int) -> int:
         return sum(count for length, count in self.lengths.items() if length > limit)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, kinds: Mapping[str, Kind], max_length: int) -> dict[str, Any]:
         return {
             "rows": self.read.total(),
             "kept": self.kept.total(),
-            "files": {
-                name: {**kind._asdict(), "read": self.read[name], "kept": self.kept[name]} for name, kind in self.kinds.items()
-            },
+            "files": {name: {**kind._asdict(), "read": self.read[name], "kept": self.kept[name]} for name, kind in kinds.items()},
             "rejected": {
                 name: {
                     "count": count,
@@ -91,10 +102,21 @@ class Tally:
             "rows_in_shared_groups": sum(count for count in self.groups.values() if count > 1),
             "turns": dict(sorted(self.turns.items())),
             "complete_in_three_sections": self.complete,
-            "estimated_tokens": {
-                "longer_than": {str(limit): self.longer(limit) for limit in sorted({*_LIMITS, self.max_length})}
-            },
+            "estimated_tokens": {"longer_than": {str(limit): self.longer(limit) for limit in sorted({*_LIMITS, max_length})}},
         }
+
+
+_COUNTERS: dict[str, Callable[[Tally], Counter[Any]]] = {
+    "read": lambda tally: tally.read,
+    "kept": lambda tally: tally.kept,
+    "reasons": lambda tally: tally.reasons,
+    "personal": lambda tally: tally.personal,
+    "departments": lambda tally: tally.departments,
+    "groups": lambda tally: tally.groups,
+    "lengths": lambda tally: tally.lengths,
+    "turns": lambda tally: tally.turns,
+}
+_NUMBERED = {"lengths", "turns"}
 
 
 def tokens(record: Record) -> int:
@@ -128,13 +150,13 @@ white-space:pre-wrap;overflow-wrap:anywhere;font-size:.9rem}blockquote small{col
 """
 
 
-def page(tally: Tally, name: str) -> str:
+def page(tally: Tally, kinds: Mapping[str, Kind], max_length: int, name: str) -> str:
     """The report as one HTML file."""
     sections = (
         ("数据流", _flow(tally)),
-        ("来源文件", _files(tally)),
+        ("来源文件", _files(tally, kinds)),
         ("各项过滤与示例", _filters(tally)),
-        ("长度", _lengths(tally)),
+        ("长度", _lengths(tally, max_length)),
         ("重复与问题分组", _duplicates(tally)),
         ("个人信息", _personal(tally)),
         ("科室", _counts(tally.departments.most_common(30), "科室")),
@@ -170,7 +192,7 @@ def _flow(tally: Tally) -> str:
     return f'<div class="flow">{cells}</div>{complete}'
 
 
-def _files(tally: Tally) -> str:
+def _files(tally: Tally, kinds: Mapping[str, Kind]) -> str:
     rows = [
         (
             escape(name),
@@ -180,7 +202,7 @@ def _files(tally: Tally) -> str:
             f"{tally.kept[name]:,}",
             _share(tally.kept[name], tally.read[name]),
         )
-        for name, kind in tally.kinds.items()
+        for name, kind in kinds.items()
     ]
     return _table(("文件", "格式", "编码", "读入", "保留", "比例"), rows, numbers=3)
 
@@ -210,7 +232,7 @@ def _quote(row: Rejected) -> str:
     return f"<blockquote><small>{escape(place)}</small>{escape(row.raw)}</blockquote>"
 
 
-def _lengths(tally: Tally) -> str:
+def _lengths(tally: Tally, max_length: int) -> str:
     bars: Counter[int] = Counter()
     for length, count in tally.lengths.items():
         bars[min(length // _STEP, 4096 // _STEP)] += count
@@ -218,7 +240,7 @@ def _lengths(tally: Tally) -> str:
     width = 920 / (last + 1)
     columns = "".join(
         f'<rect x="{number * width:.1f}" y="{120 - 110 * bars[number] / top:.1f}" width="{max(width - 1, 1):.1f}" '
-        f'height="{110 * bars[number] / top:.1f}" fill="var(--{"red" if number * _STEP >= tally.max_length else "green"})">'
+        f'height="{110 * bars[number] / top:.1f}" fill="var(--{"red" if number * _STEP >= max_length else "green"})">'
         f"<title>{number * _STEP}–{(number + 1) * _STEP} 词元：{bars[number]:,} 行</title></rect>"
         for number in range(last + 1)
     )
@@ -229,7 +251,7 @@ def _lengths(tally: Tally) -> str:
     over = "；".join(
         f"超过 {limit:,}：{tally.longer(limit):,} 行（{_share(tally.longer(limit), tally.kept.total())}）" for limit in _LIMITS
     )
-    own = f"超过 train.max_length = {tally.max_length:,} 的有 {tally.longer(tally.max_length):,} 行，训练时会整行略去，不会截断。"
+    own = f"超过 train.max_length = {max_length:,} 的有 {tally.longer(max_length):,} 行，训练时会整行略去，不会截断。"
     chart = f'<svg viewBox="0 0 930 144" width="100%" role="img" aria-label="长度分布">{columns}{ticks}</svg>'
     return f"{chart}<p>每行训练文本的词元数（按每个字 {TOKENS_PER_CHARACTER} 个词元估计，含系统提示）。{own}</p><p>{over}。</p>"
 

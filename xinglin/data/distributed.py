@@ -1,0 +1,113 @@
+"""Distributed: the steps of cleaning as Ray Data tasks, on the cluster at RAY_ADDRESS or a local one.
+
+In: jobs. Out: the same files in the work folder as from one process, byte for byte. Only names of files and numbers travel to the
+driver, never texts: a task reads its rows from the corpus or the work folder and writes its part back, so every node must see the
+folder of the run (NFS, or any shared file system).
+
+Copies are found in three rounds: one task for each band of the sketches lists candidate pairs; the pairs, sorted by where their
+rows lie, are verified against the texts in chunks; the driver joins what was verified.
+"""
+
+import importlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xinglin import reading
+from xinglin.data import clusters, parts
+from xinglin.data.batches import Options
+from xinglin.data.duplicates import BANDS, Components, Positions, candidates, grams, overlap
+from xinglin.data.parts import Job, Part
+
+CHUNK = 100_000  # pairs verified by one task
+
+
+class Cluster(NamedTuple):
+    ray: Any
+    cores: int
+
+    def each(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """``function`` of every item, one task for each, in the order of the items; results are what JSON can hold."""
+        given = list(items)
+        if not given:
+            return
+
+        def call(row: dict[str, Any]) -> dict[str, Any]:
+            number = int(row["id"])
+            return {"number": number, "result": json.dumps(function(given[number]))}
+
+        tasks = self.ray.data.range(len(given), override_num_blocks=len(given)).map(call)
+        found = {row["number"]: row["result"] for row in tasks.iter_rows()}
+        yield from (json.loads(found[number]) for number in range(len(given)))
+
+
+def connect() -> Cluster:
+    """The cluster at RAY_ADDRESS, or one of this machine's cores."""
+    try:
+        ray = importlib.import_module("ray")
+        importlib.import_module("ray.data")
+    except ModuleNotFoundError:
+        raise ValueError("clean.engine=ray needs the package ray: pip install 'xinglin[ray]', or clean.engine=local") from None
+    if not ray.is_initialized():
+        ray.init(address=os.environ.get("RAY_ADDRESS", "local"), logging_level="warning", log_to_driver=False)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.preserve_order = True
+    return Cluster(ray, max(1, int(ray.cluster_resources().get("CPU", 1))))
+
+
+def prepare(job: Job, options: Options, work: Path) -> list[tuple[str, str]]:
+    """Source and stem of every part of a job."""
+    return [(part.source, str(part.stem)) for part, _ in parts.prepare_job(job, options, work, reading.Position())]
+
+
+def find(cluster: Cluster, found: Sequence[Part], work: Path, threshold: float) -> clusters.Fates:
+    """``clusters.find``, its candidates listed and verified by tasks."""
+    places = clusters.Places([part.file("good") for part in found])
+    sketches = [part.file("npy") for part in found]
+    rows = _joined(cluster, sketches, places, work, 0, threshold)
+    questions = _joined(cluster, sketches, places, work, 1 + BANDS, threshold)
+    return clusters.Fates(clusters.choose(rows.roots(), places), questions.roots(), places)
+
+
+def _joined(
+    cluster: Cluster, sketches: Sequence[Path], places: clusters.Places, work: Path, first: int, threshold: float
+) -> Components:
+    joined, single = clusters.join_exact(clusters.column(sketches, first))
+    if threshold == 1:
+        return joined
+    np.save(work / "single.npy", single)
+    files = list(cluster.each(lambda band: _candidates(sketches, work, first + 1 + band), range(BANDS)))
+    keys = np.unique(np.concatenate([np.load(file) for file in files]))
+    np.save(work / "keys.npy", keys)
+    chunks = range(0, len(keys), CHUNK)
+    total = len(joined.parent)
+    for verified in cluster.each(lambda start: _verified(places.paths, work, first, start, total, threshold), chunks):
+        for key in np.load(verified).tolist():
+            joined.join(*divmod(key, total))
+    return joined
+
+
+def _candidates(sketches: Sequence[Path], work: Path, index: int) -> str:
+    """Write the pairs of rows that share a hash in one band, as first * total + second; the file's name."""
+    column, single = clusters.column(sketches, index), np.load(work / "single.npy")
+    pairs = [found[:, 0] * len(column) + found[:, 1] for found in candidates(column[single], single)]
+    path = work / f"pairs-{index}.npy"
+    np.save(path, np.unique(np.concatenate(pairs)))
+    return str(path)
+
+
+def _verified(good: Sequence[Path], work: Path, first: int, start: int, total: int, threshold: float) -> str:
+    """Write those of a chunk of pairs whose texts (or questions) are similar by ``threshold``; the file's name."""
+    places = clusters.Places(good)
+    text = places.question if first else places.text
+    keys: Positions = np.load(work / "keys.npy")[start : start + CHUNK]
+    pairs = (divmod(key, total) for key in keys.tolist())
+    similar = [overlap(grams(text(one)), grams(text(other))) >= threshold for one, other in pairs]
+    path = work / f"verified-{first}-{start}.npy"
+    np.save(path, keys[np.array(similar, bool)])
+    return str(path)
