@@ -29,11 +29,12 @@ class Pace:
         self._held_until = self._cut_at = 0.0
 
     async def enter(self, tokens: int) -> None:
-        while self.flying >= int(self.limit):
+        if self._line or self.flying >= int(self.limit):
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._line.append(turn)
             await turn
-        self.flying += 1
+        else:
+            self.flying += 1
         try:
             await self._wait(tokens)
         except BaseException:
@@ -58,12 +59,12 @@ class Pace:
         self._free()
 
     def _free(self) -> None:
+        """Hand the place, and any other free one, to those who have waited longest."""
         self.flying -= 1
-        for _ in range(int(self.limit) - self.flying):
-            if not self._line:
-                return
+        while self._line and self.flying < int(self.limit):
             turn = self._line.popleft()
             if not turn.done():
+                self.flying += 1
                 turn.set_result(None)
 
 

@@ -151,6 +151,7 @@ VAGUE = {"天", "次", "年", "月", "度", "℃", "级", "期", "倍", "杯", "
 SCALE = {"g": ("mg", 1000.0), "μg": ("mg", 0.001), "L": ("ml", 1000.0), "周": ("天", 7.0), "年": ("月", 12.0)}
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|半|[一二两三四五六七八九十百]+")
 LIMIT = re.compile(r"(?:[不别勿]\S{0,3}|最[多大少高])[超少低多高][过于]?$|最[多大少高]$|至[多少]$")
+MEASURES = {"℃", "mmHg", "mmol/L", "μmol/L", "kPa", "cm", "mm"}
 NEAR = 25  # characters; a frequency this close to a drug or a dose is part of its use
 
 
@@ -160,7 +161,7 @@ def _numbers(given: str, source: str, rewritten: str) -> Iterator[Found]:
     found = terms.quantities(rewritten)
     now = {value for quantity in found for value in _values(quantity)}
     for quantity in found:
-        if not _is_vague(quantity) and not _values(quantity) <= known:
+        if not _is_vague(quantity) and not _values(quantity) <= known and not _is_measured(quantity, given):
             yield "new number", quantity.text
     offset = len(given) - len(source)
     wanted = [quantity for quantity in stated if quantity.start >= offset]
@@ -184,6 +185,12 @@ def _values(quantity: Quantity) -> set[tuple[str, float]]:
         return {("次/日", round(quantity.value, 3))}
     unit, scale = SCALE.get(quantity.unit, (quantity.unit, 1.0))
     return {(unit, round(terms.number(text) * scale, 6)) for text in _NUMBER.findall(quantity.text)}
+
+
+def _is_measured(quantity: Quantity, given: str) -> bool:
+    """A measurement whose number the question or the source gives without a unit: 发烧38.2."""
+    numbers = re.findall(r"\d+(?:\.\d+)?", quantity.text)
+    return quantity.unit in MEASURES and all(re.search(rf"(?<![\d.]){re.escape(one)}(?![\d.])", given) for one in numbers)
 
 
 def _is_vague(quantity: Quantity) -> bool:

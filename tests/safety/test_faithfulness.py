@@ -1,0 +1,73 @@
+"""The faithfulness check: what a rewritten answer must not bring, drop or turn round."""
+
+import pytest
+
+from xinglin.safety import faithfulness
+from xinglin.schema import Answer
+
+SOURCE = "像是咽炎，可以口服布洛芬缓释胶囊0.3g，一日两次，最多5天，胃溃疡的人禁用。不要抽烟喝酒，三天不好去医院看。"
+KEPT = "口服布洛芬缓释胶囊，每次0.3克，每日2次，不超过5天；胃溃疡患者禁用。戒烟，禁酒，三天未愈应就医。"
+
+
+def kinds(rewritten: str, source: str = SOURCE, question: str = "我嗓子疼，左耳也疼，28岁") -> set[str]:
+    return {finding.kind for finding in faithfulness.check(question, source, rewritten)}
+
+
+def test_other_words_for_the_same_are_faithful() -> None:
+    assert kinds(KEPT) == set()
+    assert (
+        kinds(Answer.from_points([("咽痛。", "考虑咽炎。"), ("未提及。", "未提及。"), ("三天未愈就医。", KEPT)]).render())
+        == set()
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind"),
+    [
+        ("布洛芬", "双氯芬酸", "new drug"),
+        ("口服布洛芬缓释胶囊，", "", "dropped drug"),
+        ("0.3克", "3克", "new number"),
+        ("0.3克", "0.3毫克", "new number"),
+        ("0.3克", "0.3mg", "dropped dose"),
+        ("每日2次", "每日4次", "dropped dose"),
+        ("不超过5天；", "", "dropped limit"),
+        ("胃溃疡患者禁用。", "", "dropped prohibition"),
+        ("胃溃疡患者禁用", "胃溃疡患者可用", "flipped prohibition"),
+        ("戒烟，禁酒，", "", "dropped prohibition"),
+        ("口服", "血常规提示白细胞升高，口服", "new result"),
+        ("口服", "根据您的检查结果，口服", "new result"),
+        ("口服", "坚持用药可以根治，口服", "new certainty"),
+        ("口服", "您得的是急性咽炎，口服", "new certainty"),
+        ("口服", "右耳疼痛。口服", "laterality"),
+        ("戒烟", "孕妇慎用，戒烟", "pregnancy"),
+    ],
+)
+def test_each_kind_of_error_is_found_and_its_span_named(old: str, new: str, kind: str) -> None:
+    findings = faithfulness.check("我嗓子疼，左耳也疼，28岁", SOURCE, KEPT.replace(old, new))
+    assert kind in {finding.kind for finding in findings}
+    assert all(finding.span and finding.span in finding.message for finding in findings)
+
+
+def test_hypothetical_results_and_denied_cures_are_not_claims() -> None:
+    assert kinds(KEPT + "若血常规提示白细胞升高应复诊，本病难以根治。") == set()
+
+
+def test_results_and_measures_of_the_question_may_be_told_again() -> None:
+    said = "血常规提示白细胞升高，体温38.5℃。" + KEPT
+    assert kinds(said, question="查血常规，白细胞偏高，发烧38.5，怎么办") == set()
+    assert "new number" in kinds(said, question="查血常规，白细胞偏高，怎么办")
+
+
+def test_brand_and_generic_name_are_one_drug() -> None:
+    assert kinds("可用对乙酰氨基酚0.5g退热。", source="可以吃扑热息痛0.5g退烧。") == set()
+
+
+def test_what_stands_in_another_unit_is_the_same_dose() -> None:
+    assert kinds("每次500mg，连用14天。", source="一次0.5克，吃两周。", question="胃炎") == set()
+
+
+def test_ages_and_pregnancy_of_the_source_must_stay() -> None:
+    source = "12岁以下儿童和孕妇禁用。"
+    assert kinds("12岁以下儿童禁用，孕妇禁用。", source=source) == set()
+    assert "age" in kinds("儿童禁用，孕妇禁用。", source=source)
+    assert "pregnancy" in kinds("12岁以下儿童禁用。", source=source)
