@@ -1,6 +1,6 @@
 """A server elsewhere with the methods of an engine, for the terminal chat: ``serve.upstream=http://gpu:8000/v1``.
 
-In: the address. Out: a ``Remote`` with a ``stream`` like that of ``Engine``; what the server refuses is a ``ValueError`` in one line.
+In: the address. Out: a ``Remote`` with the ``stream`` of an engine; what the server refuses is a ``ValueError`` in one line.
 """
 
 import asyncio
