@@ -108,7 +108,7 @@ def downgrades(held_out: bool) -> dict[str, dict[str, int]]:
 
 
 def milliseconds() -> dict[str, float]:
-    """CPU time for one text of 2,000 characters, none seen before: quiet questions strung together, so that no rule ends early."""
+    """CPU time for 2,000 characters never seen before: quiet questions strung together, so that no rule ends early."""
     quiet = [turn for turns in development("ordinary") + development("negative") for turn in turns if not triage([turn])]
     text = "，".join(quiet)
     times = []

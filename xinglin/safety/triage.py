@@ -33,6 +33,7 @@ CLASSIFIER_MESSAGE = (
     "您描述的情况可能是急症。请立即拨打120，或马上到最近的医院急诊；"
     "如果有伤害自己的念头，请拨打110或全国统一心理援助热线12356（不保证24小时接通），并请身边的人陪着您。"
 )
+MARGIN = 20  # characters a match may itself be long
 MATCHES_LOOKED_AT = 12  # per pattern; repeating one word a thousand times must not cost time
 
 
@@ -243,13 +244,18 @@ def _fires(rule: Rule, text: Text, scopes: dict[str, re.Pattern[str]]) -> bool:
 
 
 def _all_match(patterns: Sequence[re.Pattern[str]], rule: Rule, text: Text, scopes: dict[str, re.Pattern[str]]) -> bool:
-    spans = []
-    for pattern in patterns:
-        live = [span for span in _matches(pattern, text) if _is_live(text, span, rule.despite, scopes)]
-        if not live:
-            return False
-        spans.append(live)
-    return any(_spread(chosen) <= rule.within for chosen in product(*spans))
+    """Whether all patterns match live, close together; the later ones are looked for only around matches of the first."""
+    first, *others = patterns
+    for start, end in _live(_matches(first, text), rule, text, scopes):
+        low, high = max(0, start - rule.within - MARGIN), end + rule.within + MARGIN
+        spans = [_live([found.span() for found in other.finditer(text.plain, low, high)], rule, text, scopes) for other in others]
+        if any(_spread(chosen) <= rule.within for chosen in product([(start, end)], *spans)):
+            return True
+    return False
+
+
+def _live(spans: Sequence[tuple[int, int]], rule: Rule, text: Text, scopes: dict[str, re.Pattern[str]]) -> list[tuple[int, int]]:
+    return [span for span in spans if _is_live(text, span, rule.despite, scopes)]
 
 
 def _matches(pattern: re.Pattern[str], text: Text) -> list[tuple[int, int]]:
