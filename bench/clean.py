@@ -5,9 +5,9 @@
     python bench/clean.py recall                      copies found, against brute force over all pairs
     python bench/clean.py hostile                     a 2 GB array, a 50 MB line and the like: outcome, seconds, memory
 
-Rows are semi-synthetic: sentences of the real corpora under shared/data recombined at their real lengths, with copies, edits and
-personal data put in at the rates below. So rates of what is found say nothing about any corpus. CPU-seconds are user + system over
-the whole process tree; wall time is not compared, since the machine is shared.
+Rows are semi-synthetic: sentences of the real corpora under shared/data recombined at their real lengths, with copies, edits
+and personal data put in at the rates below. So rates of what is found say nothing about any corpus. CPU-seconds are user +
+system over the whole process tree; wall time is not compared, since the machine is shared.
 """
 
 import argparse
@@ -107,12 +107,6 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def anonymous() -> float:
-    """Memory of this process that is not backed by a file, now, in GB."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 1e6  # type: ignore[index]
-
-
 def child(*arguments: str, python: Path = Path(sys.executable), timeout: int = 3600) -> dict[str, Any]:
     """Run this file's step in a process of its own; its last line of output is its result."""
     started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -131,74 +125,54 @@ def child(*arguments: str, python: Path = Path(sys.executable), timeout: int = 3
 # ---------------------------------------------------------------- steps, each in a process of its own
 
 
-def step_prepare(path: Path, work: Path) -> dict[str, Any]:
-    """Read, normalise, filter, mask, write the parts: what clean does before it looks for copies."""
-    from xinglin import config
-    from xinglin.data import clean
-
-    recipe = config.build({"name": "bench", "model": "demo", "runs": str(work), "data": [str(path)]})
-    sources = {str(path): path}
-    kinds = {name: clean.reading.detect(file) for name, file in sources.items()}
-    parts_folder = work / "parts"
-    parts_folder.mkdir(parents=True, exist_ok=True)
-    start = cpu()
-    parts = clean._prepare_all(recipe, sources, kinds, parts_folder)
-    return {"seconds": cpu() - start, "parts": [[str(value) for value in part] for part in parts], "peak_gb": peak()}
-
-
-def step_copies(work: Path) -> dict[str, Any]:
-    """Sketch every part, join copies and like questions, choose the best rows."""
-    import numpy as np
-    import polars as pl
-
-    from xinglin.data import clusters
-
-    good = sorted((work / "parts").glob("*.good"))
-    start = cpu()
-    sketches = [path.with_suffix(".npy") for path in good]
-    for part, sketch in zip(good, sketches, strict=True):
-        clusters.write_sketch(sketch, pl.read_ipc(part)["text"].to_list())
-    sketched = cpu() - start
-    fates = clusters.find(sketches, good, 0.8)
-    kept = int((fates.best == np.arange(len(fates.best))).sum())
-    return {
-        "sketch": sketched,
-        "seconds": cpu() - start,
-        "rows": len(fates.best),
-        "copies": len(fates.best) - kept,
-        "peak_gb": peak(),
-    }
-
-
 def step_whole(path: Path, work: Path) -> dict[str, Any]:
-    """The stage as `xinglin clean` runs it, report and all."""
+    """The stage as `xinglin clean` runs it, report and all, with the CPU-seconds of its steps."""
     from xinglin import cli, config
+    from xinglin.data import clean, clusters, parts
 
+    spent: dict[str, float] = {}
+
+    def timed(name: str, function: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            start = cpu()
+            result = function(*arguments)
+            spent[name] = spent.get(name, 0) + cpu() - start
+            return result
+
+        return call
+
+    clusters.write_sketch = timed("sketch", clusters.write_sketch)
+    clusters.find = timed("find", clusters.find)
+    clean._prepare = timed("prepare and sketch", clean._prepare)
+    parts.write_outcome = timed("outcome", parts.write_outcome)
     recipe = config.build({"name": "bench", "model": "demo", "runs": str(work / "runs"), "data": [str(path)]})
     start = cpu()
     facts = cli.execute("clean", recipe)
-    return {"seconds": cpu() - start, "facts": facts, "peak_gb": peak(), "anonymous_gb": anonymous()}
+    prepare = spent["prepare and sketch"] - spent["sketch"]
+    return {
+        "rows": facts["rows"],
+        "prepare_seconds": prepare,
+        "copies_seconds": spent["sketch"] + spent["find"],
+        "outcome_seconds": spent["outcome"],
+        "stage_seconds": cpu() - start,
+        "copies": facts["exact_duplicate"] + facts["near_duplicate"],
+        "facts": facts,
+        "peak_gb": peak(),
+    }
 
 
 # ---------------------------------------------------------------- commands
 
 
 def rows(count: int, folder: Path) -> dict[str, Any]:
+    """Rows per CPU-second of the steps: prepare = read, normalise, filter, mask; copies = sketch, candidates, exact check."""
     path = corpus(count, folder)
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        prepare = child(__file__, "step-prepare", str(path), name)
-        copies = child(__file__, "step-copies", name)
         whole = child(__file__, "step-whole", str(path), name)
+    rates = {step: round(count / whole[f"{step}_seconds"]) for step in ("prepare", "copies", "outcome", "stage")}
     return {
-        "rows": count,
-        "prepare_rows_per_cpu_second": round(count / prepare["seconds"]),
-        "prepare_peak_gb": round(prepare["peak_gb"], 2),
-        "copies_rows_per_cpu_second": round(copies["rows"] / copies["seconds"]),
-        "copies_found": copies["copies"],
-        "copies_peak_gb": round(copies["peak_gb"], 2),
-        "whole_stage_rows_per_cpu_second": round(count / whole["cpu_seconds"]),
-        "whole_stage_peak_gb": round(whole["peak_gb"], 2),
-        "whole_stage_facts": whole["facts"],
+        "rows_per_cpu_second": rates,
+        **{name: round(value, 2) if isinstance(value, float) else value for name, value in whole.items()},
     }
 
 
@@ -248,21 +222,16 @@ def peers(count: int, folder: Path) -> dict[str, Any]:
     path = corpus(count, folder)
     patterns = folder / "patterns.json"
     patterns.write_text(json.dumps(python_patterns()), encoding="utf-8")
-    with tempfile.TemporaryDirectory(dir=folder) as name:
-        prepare = child(__file__, "step-prepare", str(path), name)
-        copies = child(__file__, "step-copies", name)
     script, plain = str(ROOT / "bench/peers/clean_peers.py"), PEERS / "datasets/bin/python"
     results = {
-        "xinglin prepare": prepare,
-        "xinglin copies": copies,
+        "xinglin prepare and copies": rows(count, folder),
         "datasets.map prepare": child(script, "map", str(path), str(patterns), python=plain),
         "datasketch copies": child(script, "datasketch", str(path), python=plain),
         "data-juicer prepare": juicer(path, folder, "prepare"),
         "data-juicer copies": juicer(path, folder, "copies"),
     }
-    for result in results.values():
-        result.pop("parts", None)
-        if "cpu_seconds" in result:
+    for name, result in results.items():
+        if "cpu_seconds" in result and not name.startswith("xinglin"):
             result["rows_per_cpu_second"] = round(count / result["cpu_seconds"])
     return {"rows": count, "peers": results}
 
@@ -316,7 +285,7 @@ def juicer(path: Path, folder: Path, step: str) -> dict[str, Any]:
     with open(path, encoding="utf-8") as read, open(source, "w", encoding="utf-8") as write:
         for row in map(json.loads, read):
             write.write(json.dumps({"text": f"{row['question']}\n{row['answer']}"}, ensure_ascii=False) + "\n")
-    head = f"project_name: bench\ndataset_path: {source}\nexport_path: {output}\nnp: 1\nuse_cache: false\nopen_tracer: false\nprocess:\n"
+    head = f"project_name: bench\ndataset_path: {source}\nexport_path: {output}\nnp: 1\nuse_cache: false\nprocess:\n"
     settings.write_text(head + JUICER[step], encoding="utf-8")
     program = PEERS / "data-juicer/bin/dj-process"
     started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -329,7 +298,8 @@ def juicer(path: Path, folder: Path, step: str) -> dict[str, Any]:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         return {"failed": done.stderr[-400:]}
-    kept = sum(1 for _ in open(output, encoding="utf-8"))
+    with open(output, encoding="utf-8") as lines:
+        kept = sum(1 for _ in lines)
     spent = round(sum(after[:2]) - sum(before[:2]), 2)
     return {"kept": kept, "cpu_seconds": spent, "wall_seconds": round(time.monotonic() - started, 1)}
 
@@ -337,8 +307,8 @@ def juicer(path: Path, folder: Path, step: str) -> dict[str, Any]:
 HOSTILE = {
     "an array of 2 GB": lambda file: big_array(file, 2 * 10**9),
     "one line of 50 MB": lambda file: file.write('{"question": "胃疼", "answer": "' + "长" * 17_000_000 + '"}\n' + GOOD_LINE),
-    "10,000-deep JSON": lambda file: file.write("[" * 10_000 + "]" * 10_000 + "\n" + GOOD_LINE),
-    "100,000 NUL bytes in a line": lambda file: file.write(
+    "JSON 10,000 deep": lambda file: file.write("[" * 10_000 + "]" * 10_000 + "\n" + GOOD_LINE),
+    "100,000 NUL bytes": lambda file: file.write(
         '{"question": "胃' + "\0" * 100_000 + '疼怎么办？", "answer": "先观察三天，再到消化内科检查。"}\n'
     ),
 }
@@ -378,14 +348,12 @@ def hostile(folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "what", choices=["rows", "peers", "recall", "hostile", "step-prepare", "step-copies", "step-whole", "step-read"]
-    )
+    parser.add_argument("what", choices=["rows", "peers", "recall", "hostile", "step-whole", "step-read"])
     parser.add_argument("paths", type=Path, nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "xinglin-bench")
     options = parser.parse_args()
-    steps = {"step-prepare": step_prepare, "step-copies": step_copies, "step-whole": step_whole, "step-read": step_read}
+    steps = {"step-whole": step_whole, "step-read": step_read}
     if options.what in steps:
         print(json.dumps(steps[options.what](*options.paths), ensure_ascii=False))
         return
