@@ -1,9 +1,10 @@
 """Claim: the faithfulness check finds at least 95 % of seeded errors and raises at most 5 % false alarms on clean rewrites.
 
-Clean rewrites: ``faithfulness_pairs.jsonl``, written by hand (未经医师审定); "tuned" pairs were seen while the rules were
-written, "held out" ones were written after the rules were fixed. This script puts errors into each; it shares no word
-list with the check. ``--corpus FOLDER`` adds real consultations: there the clean rewrite is the source itself in three
-sections, so only the share found says something. Prints a table and writes ``results/faithfulness.json``.
+Clean rewrites: ``faithfulness_pairs.jsonl``, written by hand (未经医师审定) in four sets. Each set was measured once before
+the rules were mended by what it showed: those figures, ``FIRST_LOOK``, are the honest ones for text the rules have not
+seen. This script puts errors into each pair; it shares no word list with the check. ``--corpus FOLDER`` adds real
+consultations: there the clean rewrite is the source itself in three sections, so only the share found says something.
+Prints a table and writes ``results/faithfulness.json``.
 """
 
 import argparse
@@ -140,6 +141,13 @@ def drop_pregnancy(pair: Pair, rng: random.Random, names: list[str]) -> str | No
     return text if text != pair[2] and not re.search("孕|妊娠|哺乳|喂奶|母乳", text) else None
 
 
+# Set: false alarms of clean pairs, required errors found of seeded ones, when the set was new to the rules.
+FIRST_LOOK = {
+    "first 40": {"clean": 40, "false alarms": 12},
+    "20 more": {"clean": 20, "false alarms": 6, "found": 60, "seeded": 64},
+    "20 more, colloquial": {"clean": 20, "false alarms": 9, "found": 62, "seeded": 69},
+    "20 more, mixed": {"clean": 20, "false alarms": 3, "found": 60, "seeded": 64},
+}
 Seed = Callable[[Pair, random.Random, list[str]], str | None]
 REQUIRED: dict[str, Seed] = {
     "drug swapped": swap,
@@ -201,7 +209,7 @@ def _difference(clean: str, text: str) -> str:
 def pairs_of(path: Path) -> Iterator[tuple[str, Pair]]:
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        yield row.get("set", "tuned"), (row["question"], row["source"], Answer.from_points(row["points"]).render())
+        yield row["set"], (row["question"], row["source"], Answer.from_points(row["points"]).render())
 
 
 def used_names(folder: Path, pairs: list[Pair]) -> list[str]:
@@ -255,13 +263,15 @@ def main() -> None:
     groups: dict[str, list[Pair]] = defaultdict(list)
     for name, pair in pairs_of(HERE / "faithfulness_pairs.jsonl"):
         groups[name].append(pair)
+    groups["all pairs"] = [pair for pairs in groups.values() for pair in pairs]
     results = {name: measure(pairs, DRUGS, options.show) for name, pairs in groups.items()}
     if options.corpus:
         pairs = real(options.corpus, options.rows)
         results["real"] = measure(pairs, used_names(options.corpus, pairs), options.show)
     for name, result in results.items():
         table(name, result)
-    save("faithfulness", results)
+    print(f"\nat first look: {json.dumps(FIRST_LOOK, ensure_ascii=False)}")
+    save("faithfulness", {**results, "first_look": FIRST_LOOK})
 
 
 if __name__ == "__main__":
