@@ -166,7 +166,9 @@ def best_run(parts: Sequence[str], model: Classifier) -> tuple[float, int, int]:
             if size > RUN and last > first + 1:
                 break
             if size >= shortest:
-                best = max(best, ((sums[last][0] - weight) / math.sqrt(sums[last][1] - count), first, last))
+                value = (sums[last][0] - weight) / math.sqrt(sums[last][1] - count)
+                if value > best[0]:
+                    best = (value, first, last)
     return best[0] + model.bias, best[1], best[2]
 
 
