@@ -107,7 +107,7 @@ def run_stage(arguments: dict[str, Any]) -> None:
 
 def rate(options: argparse.Namespace) -> dict[str, Any]:
     rows = [original(300)]
-    for flying, count in ((64, 768), (256, 3072), (1000, 8000)):
+    for flying, count in ((flying, flying * options.rounds) for flying in options.flying):
         rows.append(ours(flying, count))
         if CURATOR.exists():
             rows.append(curator(flying, count))
@@ -280,6 +280,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("part", choices=[*PARTS, "stage"])
     parser.add_argument("--arguments", default="")
+    parser.add_argument("--flying", type=int, nargs="*", default=[64, 256, 1000], help="requests in flight of part rate")
+    parser.add_argument("--rounds", type=int, default=8, help="rows of part rate, as a multiple of the requests in flight")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the long file of part memory")
     options = parser.parse_args()
