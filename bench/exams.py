@@ -79,7 +79,7 @@ def main(model: str) -> None:
             }
             results.append(row)
             print({key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()}, flush=True)
-    common.save("exams", {"model": Path(model).name, "rows": results})
+            common.save("exams", {"model": Path(model).name, "rows": results})
 
 
 if __name__ == "__main__":

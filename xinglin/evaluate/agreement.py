@@ -5,7 +5,8 @@ In: a few answers to the same question, drawn under different seeds. Out: shares
     {"agreement": 0.62, "same_drugs": 0.33, "same_urgency": 1.0}
 
 ``agreement`` is the mean overlap (Jaccard) of character pairs, ``same_drugs`` and ``same_urgency`` the share of pairs that
-name the same drugs, and that agree on whether this is an emergency.
+name the same drugs, and that agree on whether this is an emergency. None has a good direction: a model that never sends anyone to
+hospital agrees with itself perfectly.
 """
 
 from collections.abc import Sequence
@@ -19,9 +20,9 @@ from xinglin.safety import terms
 SAMPLES = 3
 QUESTIONS = 20
 METRICS = (
-    Metric("agreement", "重复抽样的一致性（字对重合）", "share", "higher"),
-    Metric("same_drugs", "重复抽样药名相同", "share", "higher"),
-    Metric("same_urgency", "重复抽样急缓判断相同", "share", "higher"),
+    Metric("agreement", "重复抽样的一致性（字对重合）", "share", ""),
+    Metric("same_drugs", "重复抽样药名相同", "share", ""),
+    Metric("same_urgency", "重复抽样急缓判断相同", "share", ""),
 )
 
 

@@ -123,8 +123,10 @@ def review(recipe: Recipe, answered: Sequence[dict[str, Any]], desk: Desk, folde
     side = sides.of_endpoint(target, "judge")
     side = Side(side.name, side.label, side.setup, complete)
 
+    kinds = iter(("marks of base", "marks of tuned", "base first", "tuned first"))
+
     def ask(prompts: Sequence[list[schema.Message]]) -> list[str]:
-        return [found["text"] for found in desk.answers(side, list(prompts), JUDGE_TOKENS, "verdict")]
+        return [found["text"] for found in desk.answers(side, list(prompts), JUDGE_TOKENS, next(kinds))]
 
     return judge.review(answered, ask, side.label, judge.read_labels(folder / "labels.jsonl"))
 
