@@ -75,7 +75,8 @@ def serve(port: int, folder: str, pause: float) -> None:
     """The server process: the real application over ``Repeater``."""
     import uvicorn
 
-    from xinglin.serve.api import Server, create_app
+    from xinglin.serve.answering import Server
+    from xinglin.serve.api import create_app
 
     server = Server("demo", Path(folder), Repeater(pause), waiting=1000)
     uvicorn.run(create_app(server), port=port, log_level="warning")
@@ -295,7 +296,8 @@ async def engine(folder: str) -> dict[str, Any]:
     from xinglin import schema
     from xinglin.config import DEMO
     from xinglin.engine import Engine
-    from xinglin.serve.api import Server, create_app
+    from xinglin.serve.answering import Server
+    from xinglin.serve.api import create_app
     from xinglin.serve.backend import Local
 
     loaded = Engine.load(str(DEMO / "base"))

@@ -11,7 +11,8 @@ import uvicorn
 
 from xinglin import schema
 from xinglin.schema import Message
-from xinglin.serve.api import Server, create_app
+from xinglin.serve.answering import Server
+from xinglin.serve.api import create_app
 from xinglin.serve.backend import Backend, Local
 
 POINTS = (

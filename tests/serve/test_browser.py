@@ -14,7 +14,7 @@ from serve_fakes import BASE, POINTS, TUNED, FakeEngine, running, serving
 
 from xinglin import schema
 from xinglin.serve import feedback
-from xinglin.serve.api import Server
+from xinglin.serve.answering import Server
 
 CHEST = "我爸胸口压着疼半个多小时了，一身冷汗，应该没事吧"
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"

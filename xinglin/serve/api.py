@@ -8,280 +8,22 @@ The red-flag rules run before anything else, so that their text is there while t
 """
 
 import asyncio
-import contextlib
 import gzip
 import hmac
-import logging
 import secrets
-import time
-from collections.abc import AsyncGenerator, Coroutine, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from sqlalchemy import Engine
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from xinglin.safety.triage import Alert
 from xinglin.serve import answer, feedback, page, protocol, runs
-from xinglin.serve.backend import Backend, Finished, Pieces, find
-from xinglin.serve.gate import Full, Gate, Ticket
-from xinglin.serve.metrics import Metrics
-from xinglin.serve.protocol import Ask, Head, Refusal
+from xinglin.serve.answering import Answering, Server, refused, reply
+from xinglin.serve.backend import find
+from xinglin.serve.protocol import Refusal
 
-LOG = logging.getLogger("xinglin.serve")
 BODY = 1_000_000  # bytes of a request
-PAUSE = 0.05  # seconds between two chunks: tokens that come faster are sent together
-HEARTBEAT = 10.0  # seconds between two signs of life while a request waits
 OPEN = {"/health", *page.FILES}  # paths that need no key
-T = TypeVar("T")
-
-
-@dataclass
-class Server:
-    """What the routes share. ``backend`` is None while the model loads."""
-
-    name: str
-    runs: Path
-    backend: Backend | None = None
-    waiting: int = 64
-    key: str = ""
-    database: str = ""
-    demo: bool = False
-    gate: Gate = field(init=False)
-    store: Engine = field(init=False)
-    metrics: Metrics = field(default_factory=Metrics)
-
-    def __post_init__(self) -> None:
-        self.gate = Gate(1, self.waiting)
-        self.store = feedback.open_store(self.database, self.runs)
-        if self.backend:
-            self.ready(self.backend)
-
-    def ready(self, backend: Backend) -> None:
-        self.backend = backend
-        self.gate.slots = backend.slots
-
-    @property
-    def loaded(self) -> Backend:
-        if self.backend is None:
-            raise Refusal(503, "the model is still loading", "model_loading", retry_after=5)
-        return self.backend
-
-
-class Gone(Exception):
-    """The client went away."""
-
-
-# ---------------------------------------------------------------- one answer
-
-
-class Answering(Response):
-    """The answer to one chat request, sent as it is written. It holds its place in the queue from first to last."""
-
-    def __init__(self, server: Server, ask: Ask, client: str) -> None:
-        super().__init__()
-        self.server = server
-        self.ask = ask
-        self.client = client
-        self.alerts = answer.alerts(ask.questions)
-        self.started = time.monotonic()
-        for alert in self.alerts:
-            server.metrics.add("alerts", level=alert.level)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            with self._place() as ticket:
-                pieces = await self.server.loaded.begin(self.ask)
-                head = Head(self.ask.model, self.server.loaded.fingerprint)
-                write = self._stream if self.ask.stream else self._whole
-                await unless_gone(write(head, ticket, pieces, scope, receive, send), receive)
-        except Refusal as refusal:
-            await refused(refusal, self.alerts)(scope, receive, send)
-        except Gone:
-            self.server.metrics.add("aborted")
-
-    @contextlib.contextmanager
-    def _place(self) -> Any:
-        self.server.loaded  # noqa: B018  refuses while the model loads
-        try:
-            ticket = self.server.gate.enter(self.client)
-        except Full:
-            message = f"{self.server.waiting} requests wait already; try again shortly"
-            raise Refusal(429, message, "queue_full", retry_after=5) from None
-        try:
-            yield ticket
-        finally:
-            self.server.gate.leave(ticket)
-
-    async def _whole(self, head: Head, ticket: Ticket, pieces: Pieces, scope: Scope, receive: Receive, send: Send) -> None:
-        await ticket.turn()
-        text, end = "", Finished("stop", 0, 0)
-        async for item in self._observed(pieces):
-            if isinstance(item, Finished):
-                end = item
-            else:
-                text += item
-        shown = answer.as_json(text) if self.ask.as_json else answer.fixed_text(self.alerts) + text
-        tokens = protocol.usage(end.prompt_tokens, end.completion_tokens)
-        value = protocol.completion(
-            head, shown, end.finish_reason, tokens, answer.extension(head, self.alerts, text, self.ask.questions)
-        )
-        await reply(value)(scope, receive, send)
-
-    async def _stream(self, head: Head, ticket: Ticket, pieces: Pieces, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        start = Response(headers=headers, media_type="text/event-stream")
-        del start.headers["content-length"]
-        await send({"type": "http.response.start", "status": 200, "headers": start.raw_headers})
-        async with contextlib.aclosing(self._events(head, ticket, pieces)) as events:
-            async for data in events:
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
-
-    async def _events(self, head: Head, ticket: Ticket, pieces: Pieces) -> AsyncGenerator[bytes, None]:
-        fixed = "" if self.ask.as_json else answer.fixed_text(self.alerts)
-        first = answer.describe(self.alerts) if self.alerts else None
-        yield protocol.event(self._chunk(head, {"role": "assistant", "content": fixed}, extension=first))
-        try:
-            async for sign in self._wait(ticket):
-                yield sign
-            async for data in self._written(head, pieces):
-                yield data
-        except Refusal as refusal:
-            yield protocol.event(refusal.body())
-
-    async def _wait(self, ticket: Ticket) -> AsyncGenerator[bytes, None]:
-        """Comments, which clients skip, until it is this request's turn."""
-        while not ticket.admitted.is_set():
-            yield f": queued {self.server.gate.waiting}\n\n".encode()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ticket.turn(), HEARTBEAT)
-
-    async def _written(self, head: Head, pieces: Pieces) -> AsyncGenerator[bytes, None]:
-        text, sections, end = "", answer.Sections(), Finished("stop", 0, 0)
-        async with contextlib.aclosing(merged(self._observed(pieces))) as items:
-            async for item in items:
-                if isinstance(item, Finished):
-                    end = item
-                    break
-                text += item
-                shown = {"patches": sections.feed(item)} if self.ask.patches else None
-                if not self.ask.as_json:
-                    yield protocol.event(self._chunk(head, {"content": item}, extension=shown))
-        if self.ask.as_json:
-            yield protocol.event(self._chunk(head, {"content": answer.as_json(text)}))
-        last = answer.extension(head, self.alerts, text, self.ask.questions) | (
-            {"patches": sections.finish()} if self.ask.patches else {}
-        )
-        yield protocol.event(self._chunk(head, {}, end.finish_reason, last))
-        if self.ask.usage:
-            yield protocol.event(protocol.usage_chunk(head, protocol.usage(end.prompt_tokens, end.completion_tokens)))
-        yield protocol.DONE
-
-    def _chunk(self, head: Head, delta: dict[str, str], finish: str | None = None, extension: Any = None) -> dict[str, Any]:
-        value = protocol.chunk(head, delta, finish, extension)
-        return value | {"usage": None} if self.ask.usage else value
-
-    async def _observed(self, pieces: Pieces) -> Pieces:
-        """The pieces, counted and timed on their way."""
-        metrics, waits = self.server.metrics, True
-        async with contextlib.aclosing(pieces):
-            try:
-                async for item in pieces:
-                    if waits:
-                        metrics.first_text(time.monotonic() - self.started)
-                        waits = False
-                    if isinstance(item, Finished):
-                        metrics.add("tokens", item.prompt_tokens, kind="prompt")
-                        metrics.add("tokens", item.completion_tokens, kind="completion")
-                    yield item
-            except Refusal:
-                metrics.add("failures")
-                raise
-            except Exception:  # whatever broke in the model: the log has it, the client gets an error it understands
-                metrics.add("failures")
-                LOG.exception("an answer failed")
-                raise Refusal(500, "the model failed; the server's log has the reason", "model_failed") from None
-
-
-async def merged(pieces: Pieces) -> AsyncGenerator[str | Finished, None]:
-    """The same text in fewer pieces: what comes within ``PAUSE`` of a piece is sent with the next one."""
-    queue: asyncio.Queue[str | Finished | Exception] = asyncio.Queue()
-    reader = asyncio.create_task(_read(pieces, queue))
-    try:
-        while True:
-            text, end = _drained(await queue.get(), queue)
-            if text:
-                yield text
-            if isinstance(end, Exception):
-                raise end
-            if end:
-                yield end
-                return
-            await asyncio.sleep(PAUSE)
-    finally:
-        reader.cancel()
-        await asyncio.gather(reader, return_exceptions=True)
-
-
-async def _read(pieces: Pieces, queue: "asyncio.Queue[str | Finished | Exception]") -> None:
-    try:
-        async with contextlib.aclosing(pieces):
-            async for item in pieces:
-                queue.put_nowait(item)
-    except Exception as error:  # raised again where the queue is read
-        queue.put_nowait(error)
-
-
-def _drained(
-    item: str | Finished | Exception, queue: "asyncio.Queue[str | Finished | Exception]"
-) -> tuple[str, Finished | Exception | None]:
-    """All text that is there by now, and the end if it is there too."""
-    text = ""
-    while isinstance(item, str):
-        text += item
-        if queue.empty():
-            return text, None
-        item = queue.get_nowait()
-    return text, item
-
-
-async def unless_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T:
-    """The result of ``work``; it is cancelled, and ``Gone`` raised, when the client leaves before it is done."""
-    task, watch = asyncio.create_task(work), asyncio.create_task(_gone(receive))
-    try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise Gone
-        return task.result()
-    finally:
-        task.cancel()
-        watch.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-# ---------------------------------------------------------------- responses
-
-
-def reply(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(protocol.dumps(value), status, headers, "application/json")
-
-
-def refused(refusal: Refusal, alerts: Sequence[Alert] = ()) -> Response:
-    """The error envelope; alerts go with it, so that a red flag is shown even where there is no answer."""
-    headers = {"retry-after": str(refusal.retry_after)} if refusal.retry_after else {}
-    if refusal.status == 401:
-        headers["www-authenticate"] = "Bearer"
-    extra = {"xinglin": answer.describe(alerts)} if alerts else {}
-    return reply(refusal.body() | extra, refusal.status, headers)
 
 
 async def body(request: Request, limit: int = BODY) -> bytes:
@@ -295,9 +37,6 @@ async def body(request: Request, limit: int = BODY) -> bytes:
         if len(data) > limit:
             raise Refusal(413, f"the body is longer than {limit} bytes", "body_too_long")
     return bytes(data)
-
-
-# ---------------------------------------------------------------- the application
 
 
 class Edge:

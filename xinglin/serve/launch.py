@@ -14,7 +14,8 @@ from pathlib import Path
 import uvicorn
 
 from xinglin.config import Recipe
-from xinglin.serve.api import Server, create_app
+from xinglin.serve.answering import Server
+from xinglin.serve.api import create_app
 from xinglin.serve.backend import Backend, Local, Upstream
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
