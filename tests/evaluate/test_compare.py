@@ -114,6 +114,13 @@ def test_a_broken_line_is_named(tmp_path):
         answers.read(path)
 
 
+def test_an_answer_with_line_separators_stays_one_answer(tmp_path):
+    path, text = tmp_path / "a.jsonl", "一\u2028二\x85三\r\n四"
+    work = Work("answer", "base", "s", [{"role": "user", "content": "x"}])
+    collect(path, [work], lambda batch: [{"text": text}], 8)
+    assert answers.read(path)[work.key]["text"] == text
+
+
 def test_long_work_comes_first(tmp_path):
     works = [Work("answer", "base", "s", [{"role": "user", "content": "字" * n}]) for n in (1, 9, 5)]
     seen = []

@@ -10,6 +10,7 @@ file and are not used.
 
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -48,12 +49,12 @@ def read(path: Path) -> dict[str, Result]:
     """Results by key; a last line that a kill left half written is dropped, any other broken line raises ``ValueError``."""
     if not path.exists():
         return {}
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole, encoding="utf-8")
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole != len(data):
+        os.truncate(path, whole)
     found = {}
-    for number, line in enumerate(whole.splitlines(), 1):
+    for number, line in enumerate(data[:whole].decode("utf-8").split("\n")[:-1], 1):
         try:
             row = json.loads(line)
             found[row["key"]] = row

@@ -95,7 +95,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         elif text.lstrip().startswith("["):
             yield from json.loads(text)
         else:
-            yield from (json.loads(line) for line in text.splitlines() if line.strip())
+            yield from (json.loads(line) for line in text.split("\n") if line.strip())
     except ValueError as error:
         raise ValueError(f"evaluate.exams: {path} is not {path.suffix[1:]} ({error})") from None
 

@@ -85,7 +85,7 @@ def pair(engine: Engine, quantization: str) -> tuple[Side, Side]:
 def of_engine(engine: Engine, name: str, tuned: bool, identity: dict[str, Any]) -> Side:
     """One side of an engine; ``identity`` is what, beside model and prompt, decides its answers."""
     setup = digest({"model": engine.name, "prompt": engine.fingerprint, **identity})
-    label = f"{engine.name} + {engine.adapter.parent.parent.name}" if tuned and engine.adapter else engine.name
+    label = f"{engine.name} + {'/'.join(engine.adapter.resolve().parts[-3:])}" if tuned and engine.adapter else engine.name
     return Side(
         name,
         label,
@@ -163,7 +163,7 @@ def of_endpoint(target: llm.Endpoint, name: str) -> Side:
 
 def of_file(path: Path, name: str, questions: Sequence[str]) -> Side:
     """Answers given in a file, one {"question", "answer"} a line. Raises ``ValueError`` where questions have none."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     if any("question" not in row or "answer" not in row for row in rows):
         raise ValueError(f'{path}: a line of an answer file is {{"question": …, "answer": …}}')
     known = {row["question"].strip(): row for row in rows}
