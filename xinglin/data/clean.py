@@ -45,7 +45,7 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     work = _work(recipe, folder, sources)
     work_through = _on_cluster if recipe.clean.engine == "ray" else _here
     found = work_through(jobs, options, work)
-    tally = parts.tally(found)
+    tally = parts.tally(found, work)
     outputs = [folder / name for name in ("records.jsonl", "rejected.jsonl", "report.json", "report.html")]
     parts.join(found, "kept", outputs[0])
     parts.join(found, "lost", outputs[1])
@@ -63,15 +63,18 @@ def _here(jobs: Sequence[Job], options: Options, work: Path) -> list[Part]:
         [part.file("npy") for part in found], [part.file("good") for part in found], options.clean.near_duplicate
     )
     parts.write_fates(work, fates)
-    for number in range(len(found)):
-        parts.write_outcome(found, number)
+    with Progress("clean: writing", len(found)) as progress:
+        rows = 0
+        for number in range(len(found)):
+            rows += parts.write_outcome(found, number)
+            progress.update(number + 1, rows)
     return found
 
 
 def _prepare(jobs: Sequence[Job], options: Options, work: Path) -> list[Part]:
     found: list[Part] = []
     rows = before = 0
-    with Progress("clean", sum(job.path.stat().st_size for job in jobs)) as progress:
+    with Progress("clean: preparing", sum(job.path.stat().st_size for job in jobs)) as progress:
         for job in jobs:
             position = reading.Position()
             for part, count in parts.prepare_job(job, options, work, position):

@@ -106,11 +106,11 @@ def write_fates(work: Path, fates: clusters.Fates) -> None:
         np.save(work / f"{name}.npy", numbers)
 
 
-def write_outcome(parts: Sequence[Part], number: int) -> None:
-    """Write what becomes of the rows of part ``number``: kept, lost, and the counts, which are written last."""
+def write_outcome(parts: Sequence[Part], number: int) -> int:
+    """Write what becomes of the rows of part ``number``: kept, lost, and the counts, which are written last; how many rows."""
     part = parts[number]
     if part.file("json").exists():
-        return
+        return _counts(part).read.total()
     places = _places(tuple(parts))
     best, groups = (np.load(part.stem.with_name(f"{name}.npy"), mmap_mode="r") for name in ("best", "groups"))
     tally = report.Tally()
@@ -119,6 +119,13 @@ def write_outcome(parts: Sequence[Part], number: int) -> None:
             tally.add(row, kinds)
             (kept if isinstance(row, Record) else lost).write(records.to_json(row) + "\n")
     records.write_json(part.file("json"), tally.state())
+    return tally.read.total()
+
+
+def _counts(part: Part) -> report.Tally:
+    tally = report.Tally()
+    tally.merge(json.loads(part.file("json").read_text(encoding="utf-8")))
+    return tally
 
 
 @functools.lru_cache(1)
@@ -154,11 +161,14 @@ def _beginning(text: str) -> str:
     return text[:200].replace(TURN, "\n")
 
 
-def tally(parts: Sequence[Part]) -> report.Tally:
-    """The counts of all parts, in order."""
+def tally(parts: Sequence[Part], work: Path) -> report.Tally:
+    """The counts of all parts, in order, and of the question groups."""
     total = report.Tally()
     for part in parts:
-        total.merge(json.loads(part.file("json").read_text(encoding="utf-8")))
+        total.merge(_counts(part).state())
+    best, groups = (np.load(work / f"{name}.npy") for name in ("best", "groups"))
+    _, sizes = np.unique(groups[best == np.arange(len(best))], return_counts=True)
+    total.groups, total.grouped = len(sizes), int(sizes[sizes > 1].sum())
     return total
 
 

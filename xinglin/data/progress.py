@@ -2,7 +2,7 @@
 
 In: a total, in bytes or rows. Out: on a terminal a bar that is redrawn, elsewhere a line every ten seconds::
 
-    clean  reading my.csv  41%  312,000 rows  18,204 rows/s  0:00:25 left
+    clean: preparing  41%  312,000 rows  18,204 rows/s  0:00:25 left
 """
 
 import time

@@ -34,10 +34,11 @@ class Tally:
     examples: dict[str, list[Rejected]] = field(default_factory=dict)
     personal: Counter[str] = field(default_factory=Counter)
     departments: Counter[str] = field(default_factory=Counter)
-    groups: Counter[str] = field(default_factory=Counter)
     lengths: Counter[int] = field(default_factory=Counter)  # estimated tokens of the whole prompt and answer
     turns: Counter[int] = field(default_factory=Counter)
     complete: int = 0
+    groups: int = 0  # question groups of the rows kept, ...
+    grouped: int = 0  # ... and the rows among them that share theirs with another
 
     def add(self, row: Record | Rejected, kinds: str) -> None:
         """Count a row; ``kinds`` names the personal data found in it, one word each."""
@@ -51,7 +52,6 @@ class Tally:
     def _keep(self, record: Record) -> None:
         self.kept[str(record.source["file"])] += 1
         self.departments[str(record.meta.get("department", "")) or "（未标注）"] += 1
-        self.groups[record.group] += 1
         self.lengths[tokens(record)] += 1
         self.turns[len(record.messages) // 2] += 1
         self.complete += not schema.check(record.answer)
@@ -98,8 +98,8 @@ class Tally:
             },
             "personal_data": dict(self.personal.most_common()),
             "departments": dict(self.departments.most_common()),
-            "groups": len(self.groups),
-            "rows_in_shared_groups": sum(count for count in self.groups.values() if count > 1),
+            "groups": self.groups,
+            "rows_in_shared_groups": self.grouped,
             "turns": dict(sorted(self.turns.items())),
             "complete_in_three_sections": self.complete,
             "estimated_tokens": {"longer_than": {str(limit): self.longer(limit) for limit in sorted({*_LIMITS, max_length})}},
@@ -112,7 +112,6 @@ _COUNTERS: dict[str, Callable[[Tally], Counter[Any]]] = {
     "reasons": lambda tally: tally.reasons,
     "personal": lambda tally: tally.personal,
     "departments": lambda tally: tally.departments,
-    "groups": lambda tally: tally.groups,
     "lengths": lambda tally: tally.lengths,
     "turns": lambda tally: tally.turns,
 }
@@ -258,11 +257,10 @@ def _lengths(tally: Tally, max_length: int) -> str:
 
 def _duplicates(tally: Tally) -> str:
     exact, near = tally.reasons["exact_duplicate"], tally.reasons["near_duplicate"]
-    shared = sum(count for count in tally.groups.values() if count > 1)
     return (
         f"<p>完全重复 {exact:,} 行，近似重复 {near:,} 行（字符 5-gram 的 Jaccard 相似度逐对核实）。每簇只留一行："
         f"三段完整者优先，其次个人信息少、句子写完、回答较长、位置靠前。</p>"
-        f"<p>保留的 {tally.kept.total():,} 行分属 {len(tally.groups):,} 个问题组，{shared:,} 行与别的行同组；"
+        f"<p>保留的 {tally.kept.total():,} 行分属 {tally.groups:,} 个问题组，{tally.grouped:,} 行与别的行同组；"
         f"划分数据集时整组同去同留。</p>"
     )
 
