@@ -158,7 +158,7 @@ def original(rows: int) -> dict[str, Any]:
                 await llm.chat(http, place, schema.rewrite_messages(f"头痛{number}天", ANSWER), 800)
                 await asyncio.sleep(0.1)
 
-        async with llm.client(place, llm.tls(place), 20) as http:
+        async with llm.client(llm.tls(place), 20) as http:
             for start in range(0, rows, 100):
                 await asyncio.gather(*(one(http, number) for number in range(start, start + 100)))
 

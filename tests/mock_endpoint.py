@@ -44,6 +44,7 @@ class Endpoint:
         self.lost: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.rows: Counter[str] = Counter()
+        self.transports: set[asyncio.Transport] = set()
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[str] = []
 
@@ -117,6 +118,10 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        self.endpoint.transports.add(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.endpoint.transports.discard(self.transport)
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -180,6 +185,9 @@ class Mock:
         ready.set()
         self.loop.run_forever()
         server.close()
+        for transport in list(self.endpoint.transports):
+            transport.abort()
+        self.loop.run_until_complete(asyncio.sleep(0.01))
         self.loop.close()
 
     def __exit__(self, *_: object) -> None:

@@ -130,7 +130,7 @@ def tls(endpoint: Endpoint) -> ssl.SSLContext:
     return context
 
 
-def client(endpoint: Endpoint, context: ssl.SSLContext, connections: int = 1) -> httpx.AsyncClient:
+def client(context: ssl.SSLContext, connections: int = 1) -> httpx.AsyncClient:
     """A client for at most ``connections`` requests at once; searching its pool takes time that grows with them."""
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=60)
     return httpx.AsyncClient(verify=context, limits=limits)

@@ -281,6 +281,23 @@ def test_dry_run_prices_what_is_left_and_sends_nothing(tmp_path: Path) -> None:
     assert "price   0.0000" in after
 
 
+def test_the_command_line_prints_plan_and_status_on_stdout(tmp_path: Path, capsys: Any) -> None:
+    corpus(tmp_path, PLAIN)
+    with Mock() as mock:
+        path = tmp_path / "t.yaml"
+        path.write_text(
+            f"name: t\nmodel: demo\nruns: {tmp_path}\nrewrite: {{base_url: '{mock.url}', model: m}}\n", encoding="utf-8"
+        )
+        assert cli.main(["rewrite", str(path), "--status"]) == 2
+        assert "no journal yet" in capsys.readouterr().err
+        assert cli.main(["rewrite", str(path), "--dry-run"]) == 0
+        assert "price   unknown" in capsys.readouterr().out
+        assert cli.main(["rewrite", str(path)]) == 0
+        capsys.readouterr()
+        assert cli.main(["rewrite", str(path), "--status"]) == 0
+    assert "rows    1: accepted 1" in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------- journal
 
 

@@ -5,10 +5,10 @@ In: the unfinished rows of a journal. Out: the same rows in the journal, finishe
 """
 
 import asyncio
+import contextlib
 import json
 import random
 import signal
-import ssl
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -30,6 +30,7 @@ from xinglin.schema import Message
 BACKOFF = 1.0  # seconds before the second try; doubles, with jitter, up to LONGEST
 LONGEST = 60.0
 INTERRUPTED = "interrupted"
+SHARED = 8  # workers on one client: making one takes a millisecond, and searching a large pool takes longer with its size
 STREAK = 20  # rows that fail one after the other before the run stops
 
 
@@ -58,9 +59,13 @@ class Sender:
     async def work(self) -> None:
         """As many workers as may be in flight share one stream of rows; none waits for another."""
         tasks, context = self._tasks(), llm.tls(self.job.endpoint)
+        workers = min(self.job.settings.concurrency, self.todo)
         showing = asyncio.create_task(progress.show(self))
         try:
-            await asyncio.gather(*(self._worker(tasks, context) for _ in range(min(self.job.settings.concurrency, self.todo))))
+            async with contextlib.AsyncExitStack() as stack:
+                make = (llm.client(context, SHARED) for _ in range(0, workers, SHARED))
+                clients = [await stack.enter_async_context(one) for one in make]
+                await _all([asyncio.create_task(self._worker(clients[number // SHARED], tasks)) for number in range(workers)])
         finally:
             showing.cancel()
 
@@ -84,10 +89,9 @@ class Sender:
                 record = Record(**json.loads(file.readline()))
                 yield Task(record, entry, *rules.masked(record))
 
-    async def _worker(self, tasks: Iterator[Task], context: ssl.SSLContext) -> None:
-        async with llm.client(self.job.endpoint, context) as http:
-            while not self._halt.is_set() and (task := next(tasks, None)):
-                await self._row(http, task)
+    async def _worker(self, http: httpx.AsyncClient, tasks: Iterator[Task]) -> None:
+        while not self._halt.is_set() and (task := next(tasks, None)):
+            await self._row(http, task)
 
     async def _row(self, http: httpx.AsyncClient, task: Task) -> None:
         """Ask until the answer is accepted or one kind of trouble has met its limit."""
@@ -187,6 +191,17 @@ class Sender:
                 entry = replace(entry, judge="unfaithful" if findings else "faithful")
                 return rules.judge_facts(self.job, [*verdict.findings, *findings]), entry
         return verdict, replace(entry, judge="no verdict")
+
+
+async def _all(workers: list[asyncio.Task[None]]) -> None:
+    """Wait for all; when one fails, end the others before their connections are closed."""
+    try:
+        await asyncio.gather(*workers)
+    except BaseException:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        raise
 
 
 def _booked(entry: Entry, usage: llm.Usage, price: float, lost: float, reply: llm.Reply) -> Entry:
