@@ -233,7 +233,9 @@ def peers(count: int, folder: Path) -> dict[str, Any]:
     for name, result in results.items():
         if "cpu_seconds" in result and not name.startswith("xinglin"):
             result["rows_per_cpu_second"] = round(count / result["cpu_seconds"])
-    return {"rows": count, "peers": results}
+    juicer_seconds = sum(results[f"data-juicer {step}"]["cpu_seconds"] for step in JUICER)
+    times = round(juicer_seconds / results["xinglin prepare and copies"]["cpu_seconds"], 1)
+    return {"rows": count, "peers": results, "whole_process_times_data_juicer": times}
 
 
 def python_patterns() -> dict[str, Any]:

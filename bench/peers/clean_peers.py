@@ -35,9 +35,16 @@ def plain_map(path: Path, patterns: Path) -> dict[str, Any]:
             or bool(named["_ADVERTISEMENT"].search(answer))
             or len(set(named["_PROMOTION"].findall(answer))) >= 3
             or bool(named["_HANGING"].search(answer[-12:]))
+            or open_ended(answer)
             or (len(set(answer)) * 2 < len(answer) and bool(loop.search(answer)))
         )
         return {"text": pii.mask(f"{question}\x1e{answer}").text, "bad": bad}
+
+    def open_ended(answer: str) -> bool:
+        end = answer[-12:]
+        return (
+            not named["_FINISHED"].search(end) and not named["_CLOSING"].search(end) and len(re.findall("[。！？]", answer)) >= 2
+        )
 
     def tidy(text: str) -> str:
         text = tags.sub("\n", html.unescape(text))
