@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -79,7 +80,7 @@ def serve(port: int, folder: str, pause: float) -> None:
     from xinglin.serve.api import create_app
 
     server = Server("demo", Path(folder), Repeater(pause), waiting=1000)
-    uvicorn.run(create_app(server), port=port, log_level="warning")
+    uvicorn.run(create_app(server), port=port, log_level="warning", timeout_keep_alive=75)
 
 
 @asynccontextmanager
@@ -119,6 +120,10 @@ class Process:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def descriptors(self) -> int:
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
@@ -141,7 +146,7 @@ async def gauge(client: httpx.AsyncClient, url: str, name: str) -> int:
 
 async def streams(seconds: float, folder: str) -> dict[str, Any]:
     async with started(0.02, folder) as server, unlimited() as client:
-        before = server.memory()
+        before, cpu = server.memory(), server.cpu_seconds()
         end = time.monotonic() + seconds
         answers = await asyncio.gather(*(_talk(client, server.url, end) for _ in range(STREAMS)))
         flat = [answer for talk in answers for answer in talk]
@@ -150,8 +155,9 @@ async def streams(seconds: float, folder: str) -> dict[str, Any]:
             "streams": STREAMS,
             "seconds": seconds,
             "answers": len(flat),
-            "errors": sum(answer[1] == "error" for answer in flat),
+            "errors": dict(Counter(answer[1] for answer in flat if answer[1] not in ("ok", "mixed"))),
             "cross_talk": sum(answer[1] == "mixed" for answer in flat),
+            "server_cpu_ms_per_answer": round(1000 * (server.cpu_seconds() - cpu) / len(flat), 1),
             "first_byte_p50_ms": round(1000 * statistics.median(first), 1),
             "first_byte_p99_ms": round(1000 * first[int(len(first) * 0.99)], 1),
             "memory_growth_mib": round(server.memory() - before, 1),
@@ -171,7 +177,7 @@ async def _talk(client: httpx.AsyncClient, url: str, end: float) -> list[tuple[f
 
 
 async def _one_answer(client: httpx.AsyncClient, url: str, nonce: str) -> tuple[float, str]:
-    """Seconds to the first byte, and "ok", "mixed" or "error"."""
+    """Seconds to the first byte, and "ok", "mixed" or the name of an error."""
     began, first, text = time.monotonic(), 0.0, ""
     try:
         async with client.stream("POST", f"{url}/v1/chat/completions", json=body(f"胃疼 {nonce}", stream=True)) as response:
@@ -180,8 +186,8 @@ async def _one_answer(client: httpx.AsyncClient, url: str, nonce: str) -> tuple[
                 if line.startswith("data: {"):
                     value = json.loads(line[6:])
                     text += "".join(choice["delta"].get("content") or "" for choice in value["choices"])
-    except (httpx.HTTPError, ValueError, KeyError):
-        return first, "error"
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        return first, type(error).__name__
     return first, "ok" if text.split() == [nonce] * 40 else "mixed"
 
 
@@ -302,6 +308,7 @@ async def engine(folder: str) -> dict[str, Any]:
 
     loaded = Engine.load(str(DEMO / "base"))
     questions = [f"{QUESTION}（{number}）" for number in range(CLIENTS)]
+    loaded.complete([schema.messages(QUESTION)], max_new_tokens=100)  # the first answer pays for warming up
     began, tokens = time.process_time(), 0
     for question in questions:
         (reply,) = loaded.complete([schema.messages(question)], max_new_tokens=100)

@@ -20,6 +20,7 @@ from xinglin.serve.backend import Backend, Local, Upstream
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 DRAIN = 30  # seconds that answers in progress get after SIGTERM
+IDLE = 75  # seconds a connection may rest: longer than proxies and clients keep theirs, so that they close first
 
 
 def adapter_of(recipe: Recipe) -> Path | None:
@@ -40,7 +41,9 @@ def serve(recipe: Recipe) -> None:
         recipe.name, recipe.runs, waiting=settings.queue, key=key, database=settings.database, demo=recipe.model == "demo"
     )
     runner = uvicorn.Server(
-        uvicorn.Config(create_app(server), log_level="warning", timeout_graceful_shutdown=DRAIN, server_header=False)
+        uvicorn.Config(
+            create_app(server), log_level="warning", timeout_graceful_shutdown=DRAIN, timeout_keep_alive=IDLE, server_header=False
+        )
     )
     failures: list[Exception] = []
     threading.Thread(target=_load, args=(recipe, server, runner, failures), daemon=True).start()
