@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from xinglin import reading, records, shapes
+from xinglin import reading, records, shapes, streams
 from xinglin.reading import Kind
 from xinglin.records import Record, Rejected
 
@@ -228,8 +228,8 @@ def test_nul_bytes_are_dropped_and_a_quote_inside_a_bare_field_opens_nothing(tmp
 def test_a_row_longer_than_the_limit_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[str], str]
 ) -> None:
-    monkeypatch.setattr(reading, "LONGEST_ROW", 2**16)
-    monkeypatch.setattr(reading, "BLOCK", 2**12)
+    monkeypatch.setattr(streams, "LONGEST_ROW", 2**16)
+    monkeypatch.setattr(streams, "BLOCK", 2**12)
     path = tmp_path / "rows.json"
     path.write_text(make(json.dumps({"question": Q, "answer": "长" * 2**16})) + lines(ROW), encoding="utf-8")
     found = pairs(path)
@@ -239,7 +239,7 @@ def test_a_row_longer_than_the_limit_is_skipped(
 
 
 def test_an_array_is_streamed_in_small_blocks_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "BLOCK", 97)
+    monkeypatch.setattr(streams, "BLOCK", 97)
     rows = [{"question": f"{Q}{number}", "answer": A * (number % 9)} for number in range(200)]
     path = tmp_path / "rows.json"
     path.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")

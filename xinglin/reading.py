@@ -13,7 +13,6 @@ import ast
 import codecs
 import csv
 import gzip
-import json
 import re
 import tempfile
 import warnings
@@ -25,20 +24,15 @@ from typing import IO, Any, NamedTuple
 
 import polars as pl
 
+from xinglin import streams
 from xinglin.shapes import Dialogue, Unreadable, dialogue
 
-LONGEST_ROW = 16 * 2**20  # bytes or characters; a longer row is rejected unparsed, so that one line cannot fill the memory
 LONGEST_QUOTE = 500  # lines; a quoted CSV field that runs on for longer was never closed
 LONGEST_LITERAL = 2**20  # characters; Python needs a hundred times the size of a literal to read it
-BLOCK = 2**20
 
 _BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
-_DECODER = json.JSONDecoder(strict=False)  # control characters inside strings are removed later
-_GAP = re.compile(r"[\s,\x00]*")
-_NEXT = re.compile(r"[\]}]\s*,?\s*(?=\{)")
-_DATA = re.compile(r'"data"\s*:\s*\[')
 
-csv.field_size_limit(LONGEST_ROW)
+csv.field_size_limit(streams.LONGEST_ROW)
 
 Row = tuple[int, Any]  # its number; its value, or an Unreadable
 
@@ -110,9 +104,9 @@ def _head(path: Path, zipped: bool) -> bytes:
     with open(path, "rb") as raw:
         file: IO[bytes] = gzip.GzipFile(fileobj=raw) if zipped else raw  # type: ignore[assignment]
         try:
-            head = block = file.read(BLOCK)
+            head = block = file.read(streams.BLOCK)
             while block and block.isascii():
-                block = file.read(BLOCK)
+                block = file.read(streams.BLOCK)
             head += b"" if block is head else block
         except _BROKEN:
             pass  # rows are read up to the break, and the break is reported there
@@ -158,7 +152,7 @@ def _open(stored: IO[bytes], kind: Kind) -> IO[bytes]:
     if kind.encoding != "utf-16":
         return file
     turned: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-    blocks = iter(lambda: file.read(BLOCK), b"")
+    blocks = iter(lambda: file.read(streams.BLOCK), b"")
     for text in codecs.iterdecode(blocks, "utf-16", errors="replace"):
         turned.write(text.encode("utf-8", "replace"))
     turned.seek(0)
@@ -172,9 +166,9 @@ def _codec(kind: Kind) -> str:
 def _lines(file: IO[bytes], kind: Kind) -> Iterator[tuple[int, str | Unreadable]]:
     """Number and text of every line, without its end; too long or undecodable ones as ``Unreadable``."""
     codec, number = _codec(kind), 0
-    while raw := file.readline(LONGEST_ROW):
+    while raw := file.readline(streams.LONGEST_ROW):
         number += 1
-        if len(raw) == LONGEST_ROW and not raw.endswith(b"\n"):
+        if len(raw) == streams.LONGEST_ROW and not raw.endswith(b"\n"):
             yield number, _too_long(number, raw, file, codec)
             continue
         try:
@@ -190,10 +184,10 @@ def _lines(file: IO[bytes], kind: Kind) -> Iterator[tuple[int, str | Unreadable]
 def _too_long(number: int, raw: bytes, file: IO[bytes], codec: str) -> Unreadable:
     length, rest = len(raw), raw
     while rest and not rest.endswith(b"\n"):
-        rest = file.readline(LONGEST_ROW)
+        rest = file.readline(streams.LONGEST_ROW)
         length += len(rest)
     beginning = raw[:600].decode(codec, errors="replace")[:200]
-    return Unreadable(number, f"line of {length} bytes; the longest read is {LONGEST_ROW}", beginning)
+    return Unreadable(number, f"line of {length} bytes; the longest read is {streams.LONGEST_ROW}", beginning)
 
 
 # ---------------------------------------------------------------- JSON
@@ -210,7 +204,7 @@ def _json_lines(file: IO[bytes], kind: Kind) -> Iterator[Row]:
 def _value(number: int, line: str) -> Any:
     text = line.strip().rstrip(",").replace("\0", "")
     try:
-        return _DECODER.decode(text)
+        return streams.DECODER.decode(text)
     except RecursionError:
         return Unreadable(number, "JSON nested too deep", line[:200])
     except ValueError as error:
@@ -231,9 +225,9 @@ def _literal(number: int, text: str, reason: str) -> Any:
 
 def _json_array(file: IO[bytes], kind: Kind) -> Iterator[Row]:
     """The elements of one array, of the array under "data", or objects written one after the other."""
-    stream = _Stream(file, _codec(kind))
+    stream = streams.Stream(file, _codec(kind))
     stream.fill()
-    stream.position = _array_start(stream.text)
+    stream.position = streams.array_start(stream.text)
     number, keys = 0, frozenset[str]()
     while stream.at_value():
         number += 1
@@ -241,85 +235,6 @@ def _json_array(file: IO[bytes], kind: Kind) -> Iterator[Row]:
         if isinstance(value, dict) and not keys:
             keys = frozenset(value)
         yield (number, value) if not isinstance(value, str) else _bad(number, value, stream.skipped)
-
-
-def _array_start(text: str) -> int:
-    start = len(text) - len(text.lstrip("\ufeff \t\r\n"))
-    if text[start : start + 1] == "[":
-        return start + 1
-    wrapped = _DATA.search(text)
-    return wrapped.end() if wrapped else start
-
-
-class _Stream:
-    """Text of a file read in growing pieces, with the position of the next JSON value."""
-
-    def __init__(self, file: IO[bytes], codec: str) -> None:
-        self.file, self.decoder = file, codecs.getincrementaldecoder(codec)(errors="replace")
-        self.text, self.position, self.ended, self.skipped = "", 0, False, ""
-
-    def fill(self) -> None:
-        """Drop what was read and add as much again as is left, at least one block."""
-        left = self.text[self.position :]
-        block = self.file.read(max(BLOCK, len(left)))
-        self.ended = not block
-        self.text, self.position = left + self.decoder.decode(block, final=self.ended), 0
-
-    def at_value(self) -> bool:
-        """Move to the next value; false at the end of the array or the file."""
-        while True:
-            gap = _GAP.match(self.text, self.position)
-            self.position = gap.end() if gap else self.position
-            if self.position < len(self.text) or self.ended:
-                break
-            self.fill()
-        return self.position < len(self.text) and self.text[self.position] not in "]}"
-
-    def value(self, keys: frozenset[str]) -> Any:
-        """The value here, or (as a string) why there is none; the position moves behind it either way."""
-        while True:
-            try:
-                value, end = _DECODER.raw_decode(self.text, self.position)
-            except RecursionError:
-                reason, broken_at = "JSON nested too deep", self.position
-            except json.JSONDecodeError as error:
-                reason, broken_at = f"not JSON: {error.msg} at character {error.pos - self.position + 1} of the row", error.pos
-            else:
-                if end < len(self.text) or self.ended:
-                    self.position = end
-                    return value if not isinstance(value, str) else "a string, not an object"
-                reason, broken_at = "", end
-            if self.ended or len(self.text) - self.position > LONGEST_ROW:
-                return self._skip(reason or "row too long", broken_at, keys)
-            if (found := self._resume(broken_at, keys)) is not None:
-                return self._jump(reason, found)
-            self.fill()
-
-    def _resume(self, broken_at: int, keys: frozenset[str]) -> int | None:
-        """Where, after a broken row, the next row with the keys of the rows before begins."""
-        for gap in _NEXT.finditer(self.text, max(broken_at - 1, self.position)):
-            try:
-                value, _ = _DECODER.raw_decode(self.text, gap.end())
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(value, dict) and (not keys or keys & set(value)):
-                return gap.end()
-        return None
-
-    def _jump(self, reason: str, position: int) -> str:
-        self.skipped, self.position = self.text[self.position : self.position + 200], position
-        return reason
-
-    def _skip(self, reason: str, broken_at: int, keys: frozenset[str]) -> str:
-        """Behind a row that cannot be read although all of it, or as much as is allowed, is here."""
-        beginning = self.text[self.position : self.position + 200]
-        found = self._resume(broken_at, keys)
-        while found is None and not self.ended:
-            self.position = max(len(self.text) - BLOCK, self.position)
-            self.fill()
-            found = self._resume(self.position, keys)
-        self.skipped, self.position = beginning, len(self.text) if found is None else found
-        return reason
 
 
 # ---------------------------------------------------------------- tables and text
