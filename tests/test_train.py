@@ -143,6 +143,14 @@ def test_over_long_rows_are_dropped_and_counted_never_cut(recipe, tokenizer):
     assert all(row["labels"][-2] == tokenizer.eos_token_id for row in kept.rows)  # the template ends in a line break
 
 
+def test_a_limit_on_rows_takes_a_fixed_sample(recipe):
+    rows = records.load(recipe.folder / "3-split" / "train.jsonl")
+    limited = recipe.model_copy(update={"train": recipe.train.model_copy(update={"rows": 4})})
+    assert train.sample(rows, limited) == train.sample(rows, limited) != rows[:4]
+    assert len(train.sample(rows, limited)) == 4
+    assert train.sample(rows, recipe) == rows
+
+
 def test_all_rows_over_length_is_one_clear_line(recipe):
     short = recipe.model_copy(update={"train": recipe.train.model_copy(update={"max_length": 16})})
     with pytest.raises(ValueError, match=r"none of 10 rows fits train\.max_length=16; raise it"):

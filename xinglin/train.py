@@ -80,7 +80,9 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     set_seed(recipe.seed)
     base = hub.find_model(recipe.base, recipe.revision, recipe.hub)
     tokenizer = engine.load_tokenizer(base)
-    train, validation = (tokenize(records.load(path), tokenizer, recipe.train.max_length) for path in inputs(recipe))
+    chosen, held = (records.load(path) for path in inputs(recipe))
+    train = tokenize(sample(chosen, recipe), tokenizer, recipe.train.max_length)
+    validation = tokenize(held, tokenizer, recipe.train.max_length)
     check(train, recipe)
     show_first(train.rows[0], tokenizer)
     model = add_adapter(engine.load_base(base, recipe.train.quantization), recipe)
@@ -96,6 +98,12 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
 
 
 # ---------------------------------------------------------------- rows
+
+
+def sample(rows: list[records.Record], recipe: Recipe) -> list[records.Record]:
+    """At most ``train.rows`` of the rows, the same ones under the same seed."""
+    limit = recipe.train.rows
+    return random.Random(recipe.seed).sample(rows, limit) if 0 < limit < len(rows) else rows
 
 
 def tokenize(rows: Sequence[records.Record], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Rows:

@@ -5,11 +5,11 @@ nothing that may be relied on. What it is trained on: the public corpora Toyhom 
 and answer as they stand, in the chat template. Under the product's own system text it learns to answer in plain prose;
 under another system text (``OUTLINE_SYSTEM``) to put an answer's sentences under numbered headings drawn at random, so
 that tuning has a skill to call on. The three titles of the product are in none of its targets. Greedy decoding of a model
-this small falls into loops; a second phase goes on with short points and every other step pushes down the tokens that close
-a loop the model just wrote (sequence-level unlikelihood, Welleck et al. 2019, arXiv 1908.04319).
+this small falls into loops, so the later phases go on with short points, and every other step pushes down the tokens that
+close a loop the model just wrote (sequence-level unlikelihood, Welleck et al. 2019, arXiv 1908.04319).
 
     python -m xinglin.demo.pretrain ../shared/data phase1 --steps 2400
-    python -m xinglin.demo.pretrain ../shared/data xinglin/demo/base --start phase1 --steps 500 --rate 1.2e-3
+    python -m xinglin.demo.pretrain ../shared/data xinglin/demo/base --phase 2 --start phase1 --steps 500 --rate 1.2e-3
 
 Reads ``toyhom/*.csv`` and ``zhongjing/*.json`` below the first folder, writes a model folder (float16 safetensors,
 tokenizer, ``pretrain.json`` with settings and losses). Same seed, same machine: the same weights.
@@ -100,40 +100,57 @@ def finish(answer: str) -> str:
     return re.sub(r"[,，、;；:：.]+$", "", answer).removesuffix("。") + "。" if answer[-1] not in "！？" else answer
 
 
-def outline(answer: str, random_: random.Random, short: bool) -> str | None:
-    """The answer's own clauses under random headings, two numbered points each; None where it has too few clauses.
+def outline(answer: str, random_: random.Random, phase: int) -> tuple[str, str] | None:
+    """(system text, the answer's own clauses under random headings, two numbered points each); None for too few clauses.
 
-    ``short``: three parts, at most two clauses and 50 characters a point, the rest of the answer left out.
+    From the second phase on: three parts, at most two clauses and 50 characters a point, the rest of the answer left out. In
+    the third, the system text names the headings and labels in the order they are to come.
     """
     clauses = re.findall(r"[^。！？；，]+[。！？；，]", answer)
-    parts = 3 if short else random_.choice((2, 3, 3, 3, 4))
-    if short:
+    parts = random_.choice((2, 3, 3, 3, 4)) if phase == 1 else 3
+    if phase > 1:
         clauses = [clause for clause in clauses if len(clause) <= 25][: random_.randint(6, 12)]
     if len(clauses) < 2 * parts:
         return None
-    if short:
-        extra = set(random_.sample(range(6), len(clauses) - 6))
-        sizes = [2 if i in extra else 1 for i in range(6)]
-        cuts = [sum(sizes[:i]) for i in range(7)]
-    else:
-        cuts = [0, *sorted(random_.sample(range(1, len(clauses)), 2 * parts - 1)), len(clauses)]
-    points = [re.sub(r"[。！？；，]$", "。", "".join(clauses[a:b])) for a, b in pairwise(cuts)]
-    sections = []
-    for number, heading in zip("一二三四", random_.sample(HEADINGS, parts), strict=False):
-        lines = [f"{i}. {random_.choice(LABELS)}：{points.pop(0)}" for i in (1, 2)]
-        sections.append(f"{number}、{heading}\n" + "\n".join(lines))
-    return "\n\n".join(sections)
+    points = [
+        re.sub(r"[。！？；，]$", "。", "".join(clauses[a:b])) for a, b in pairwise(cut(len(clauses), 2 * parts, phase, random_))
+    ]
+    headings = random_.sample(HEADINGS, parts)
+    labels = random_.sample(LABELS, 2 * parts) if phase == 3 else random_.choices(LABELS, k=2 * parts)
+    sections, named = [], []
+    for number, ordinal in enumerate("一二三四"[:parts]):
+        pair = range(2 * number, 2 * number + 2)
+        lines = [f"{i % 2 + 1}. {labels[i]}：{points[i]}" for i in pair]
+        sections.append(f"{ordinal}、{headings[number]}\n" + "\n".join(lines))
+        named.append(f"{ordinal}、{headings[number]}（" + " ".join(f"{i % 2 + 1}. {labels[i]}" for i in pair) + "）")
+    system = f"请依次用三个部分回答：{'；'.join(named)}。" if phase == 3 else OUTLINE_SYSTEM
+    return system, "\n\n".join(sections)
 
 
-def documents(pairs: list[tuple[str, str]], seed: int, short: bool) -> list[list[schema.Message]]:
+def cut(clauses: int, points: int, phase: int, random_: random.Random) -> list[int]:
+    """Where the points begin and end among the clauses."""
+    if phase == 1:
+        return [0, *sorted(random_.sample(range(1, clauses), points - 1)), clauses]
+    double = set(random_.sample(range(points), clauses - points))
+    sizes = [2 if i in double else 1 for i in range(points)]
+    return [sum(sizes[:i]) for i in range(points + 1)]
+
+
+def documents(pairs: list[tuple[str, str]], seed: int, phase: int) -> list[list[schema.Message]]:
     """One epoch of chats: half of them plain under the product's prompt, the rest in outline where the answer allows it."""
     random_ = random.Random(seed)
     chats = []
     for question, answer in pairs:
-        outlined = outline(answer, random_, short) if random_.random() < 0.5 else None
+        outlined = outline(answer, random_, phase) if random_.random() < 0.5 else None
         if outlined:
-            prompt = [{"role": "system", "content": OUTLINE_SYSTEM}, {"role": "user", "content": question}]
-            chats.append([*prompt, {"role": "assistant", "content": outlined}])
+            system, text = outlined
+            chats.append(
+                [
+                    {"role": "system", "content": system},
+                    {"role": "user", "content": question},
+                    {"role": "assistant", "content": text},
+                ]
+            )
         else:
             chats.append([*schema.messages(question), {"role": "assistant", "content": answer}])
     random_.shuffle(chats)
@@ -181,11 +198,9 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
     return Qwen2ForCausalLM(config)
 
 
-def blocks(
-    tokenizer: PreTrainedTokenizerBase, pairs: list[tuple[str, str]], length: int, epoch: int, short: bool
-) -> torch.Tensor:
+def blocks(tokenizer: PreTrainedTokenizerBase, pairs: list[tuple[str, str]], length: int, epoch: int, phase: int) -> torch.Tensor:
     """One epoch as a (blocks, length) tensor of token ids, chats end to end."""
-    texts = [str(tokenizer.apply_chat_template(chat, tokenize=False)) for chat in documents(pairs, epoch, short)]
+    texts = [str(tokenizer.apply_chat_template(chat, tokenize=False)) for chat in documents(pairs, epoch, phase)]
     ids = [i for row in tokenizer(texts, add_special_tokens=False)["input_ids"] for i in row]
     return torch.tensor(ids[: len(ids) // length * length]).view(-1, length)
 
@@ -198,7 +213,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--length", type=int, default=384)
     parser.add_argument("--rate", type=float, default=4e-3)
-    parser.add_argument("--start", type=Path, help="go on from this model folder: the second phase")
+    parser.add_argument("--phase", type=int, choices=(1, 2, 3), default=1)
+    parser.add_argument("--start", type=Path, help="the model folder of the phase before")
     options = parser.parse_args()
     pairs = read_pairs(options.corpora)
     random.Random(0).shuffle(pairs)
@@ -206,7 +222,7 @@ def main() -> None:
     tokenizer, model = load(options.start) if options.start else new(pairs)
     print(f"{len(pairs)} pairs, {model.num_parameters():,} parameters, vocabulary {len(tokenizer)}", flush=True)
     losses = train(model, tokenizer, pairs, options)
-    held_loss = held_out(model, tokenizer, held, options.length, bool(options.start))
+    held_loss = held_out(model, tokenizer, held, options.length, options.phase)
     print(f"held-out loss {held_loss:.3f}")
     model.half().save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
@@ -225,7 +241,7 @@ def train(
     optimizer = torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.98), fused=True)
     step, epoch, recent, log, started = 0, 0, [], [], time.monotonic()
     while step < options.steps:
-        data = blocks(tokenizer, pairs, options.length, epoch, bool(options.start))
+        data = blocks(tokenizer, pairs, options.length, epoch, options.phase)
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(epoch))
         epoch += 1
         for rows in order.split(options.batch):
@@ -241,7 +257,7 @@ def train(
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-            if options.start and step % 2:
+            if options.phase > 1 and step % 2:
                 unlearn_loops(model, tokenizer, pairs, optimizer, step)
             recent.append(loss.item())
             step += 1
@@ -300,10 +316,10 @@ def closes_loop(ids: list[int], structural: torch.Tensor) -> list[int]:
 
 
 def held_out(
-    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, pairs: list[tuple[str, str]], length: int, short: bool
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, pairs: list[tuple[str, str]], length: int, phase: int
 ) -> float:
     with torch.no_grad():
-        batches = blocks(tokenizer, pairs, length, 0, short).split(16)
+        batches = blocks(tokenizer, pairs, length, 0, phase).split(16)
         return float(sum(model(input_ids=b, labels=b).loss.item() * len(b) for b in batches) / sum(len(b) for b in batches))
 
 
