@@ -112,11 +112,11 @@ def _joined(sketches: Sequence[Path], first: int, text: Callable[[int], str], th
 def choose(roots: Positions, places: Places) -> Positions:
     """For every row the one that stands for its cluster; a row without copies stands for itself."""
     best = np.arange(len(roots))
-    order = np.argsort(roots, kind="stable")
-    starts = np.flatnonzero(np.diff(roots[order], prepend=-1))
-    for members in np.split(order, starts[1:]) if len(order) else ():
-        if len(members) > 1:
-            best[members] = min(members.tolist(), key=lambda number: _worth(number, places))
+    copied = np.flatnonzero(np.bincount(roots, minlength=len(roots))[roots] > 1)
+    order = copied[np.argsort(roots[copied], kind="stable")]
+    starts = np.flatnonzero(np.diff(roots[order])) + 1
+    for members in np.split(order, starts) if len(order) else ():
+        best[members] = min(members.tolist(), key=lambda number: _worth(number, places))
     return best
 
 
