@@ -1,7 +1,7 @@
 """How much faster are questions answered in sorted batches than one by one? Same questions, model and limit, in one run.
 
 One by one is ``generate`` as a script would call it: one question, no padding, no batch. Prints questions per second of both and
-writes bench/results/answers.json. The questions are the sample's, repeated with other ages and durations up to the number asked for.
+writes bench/results/answers.json. The questions are the sample's, repeated with other ages up to the number asked for.
 
     python bench/answers.py [QUESTIONS] [MODEL]
 """
