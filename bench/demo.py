@@ -28,9 +28,8 @@ def main() -> None:
     questions = sorted((json.loads(line)["text"] for line in lines[::5]), key=len)
     results = {name: share(engine, questions, tuned) for name, tuned in (("base", False), ("tuned", True))}
     for name, result in results.items():
-        low, high = result["interval"]
         print(
-            f"{name:6} complete {result['complete']} of {result['n']} (95 % interval {low:.3f} to {high:.3f}), {result['seconds']} s"
+            f"{name:6} {result['complete']} of {result['n']} complete, 95 % interval {result['interval']}, {result['seconds']} s"
         )
     facts = {"date": str(date.today()), "hardware": f"{platform.machine()}, 2 cores, no GPU", **results}
     records.write_json(ROOT / "bench" / "results" / "demo.json", facts)
