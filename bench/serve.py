@@ -299,6 +299,8 @@ async def page(folder: str) -> dict[str, Any]:
 
 async def engine(folder: str) -> dict[str, Any]:
     """The built-in model through the API with 16 clients, and the same questions one after the other on the engine."""
+    import torch
+
     from xinglin import schema
     from xinglin.config import DEMO
     from xinglin.engine import Engine
@@ -306,6 +308,7 @@ async def engine(folder: str) -> dict[str, Any]:
     from xinglin.serve.api import create_app
     from xinglin.serve.backend import Local
 
+    torch.set_num_threads(1)  # waiting threads burn CPU time that is no work
     loaded = Engine.load(str(DEMO / "base"))
     questions = [f"{QUESTION}（{number}）" for number in range(CLIENTS)]
     loaded.complete([schema.messages(QUESTION)], max_new_tokens=100)  # the first answer pays for warming up
