@@ -2,7 +2,7 @@
 
 In: an ``Endpoint`` and messages. Out: a ``Reply``, also for everything that goes wrong; the caller decides by ``verdict``::
 
-    Reply(verdict="ok", text="一、病情分析…", finish="stop", usage=Usage(prompt=612, cached=512, completion=498), seconds=14.2)
+    Reply(verdict="ok", text="一、…", finish="stop", usage=Usage(prompt=612, cached=512, completion=498), seconds=14.2)
     Reply(verdict="retry", reason="429 rate limit", retry_after=7.0, seconds=0.1)
     Reply(verdict="stop", reason="https://api.example.com/v1 answers 402: the balance is used up")
 

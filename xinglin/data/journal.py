@@ -2,7 +2,7 @@
 
 In: an ``Entry`` for every row, again whenever its state changes. Out: the same, looked up by record and request::
 
-    Entry(id="b3e1…", request="77ac…", state="accepted", attempts=1, model="deepseek-chat", prompt="1f0c…", reply="一、病情分析…",
+    Entry(id="b3e1…", request="77ac…", state="accepted", attempts=1, model="deepseek-chat", prompt="1f0c…", reply="一、…",
           finish="stop", prompt_tokens=612, cached_tokens=512, completion_tokens=498, price=0.00041, seconds=14.2)
 
 ``request`` is a hash over model, prompt version, question and answer: another prompt or model makes new rows beside the old ones.

@@ -4,8 +4,8 @@ In: questions from the keyboard, ``-q``, or a pipe. Out: the answer on stdout as
 stderr::
 
     $ echo 胃疼怎么办 | xinglin chat recipes/demo.yaml
-    一、病情分析
-    1. 症状全面评估：…
+    一、…
+    1. …：…
 """
 
 import sys

@@ -1,7 +1,7 @@
 """The page: its files with what the server knows filled in, and the headers that keep them harmless.
 
 In: the files of ``static/``. Out: their bytes; in HTML ``{{disclaimer}}`` and ``{{label}}`` become the texts of the schema, and
-``{{settings}}`` a JSON block such as ``{"titles": ["病情分析", …], "disclaimer": "…", "label": "AI 生成", "name": "demo", …}``.
+``{{settings}}`` a JSON block such as ``{"titles": ["…", …], "disclaimer": "…", "label": "AI 生成", "name": "demo", …}``.
 """
 
 import gzip
