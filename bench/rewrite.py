@@ -262,7 +262,7 @@ def _accepted(path: Path) -> tuple[set[str], bool]:
 def memory(options: argparse.Namespace) -> dict[str, Any]:
     """Most memory of the stage by rows; the last file is long, and few of its rows have to be sent."""
     found = []
-    for rows, sent in ((2_000, 2_000), (10_000, 10_000), (options.rows, 2_000)):
+    for rows, sent in ((1_000, 1_000), (5_000, 5_000), (options.rows, 1_000)):
         with tempfile.TemporaryDirectory() as name, endpoint("--latency", "0.05") as url:
             corpus(Path(name), rows, rows - sent)
             process = stage(Path(name), url, concurrency=64)
