@@ -89,6 +89,13 @@ def test_an_atomic_file_appears_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_overrides_may_stand_behind_an_option():
+    options = cli.parse(["chat", "r.yaml", "name=a", "-q", "头痛？", "seed=7"])
+    assert (options.question, options.overrides) == ("头痛？", ["name=a", "seed=7"])
+    with pytest.raises(SystemExit):
+        cli.parse(["run", "r.yaml", "--fast"])
+
+
 def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "xinglin.cli", *arguments], capture_output=True, text=True, check=False, **options

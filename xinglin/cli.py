@@ -133,7 +133,7 @@ def command_demo(options: argparse.Namespace) -> int:
     if not options.no_serve:
         from xinglin.serve import launch
 
-        launch.serve(recipe)
+        launch.serve(recipe, browse=True)
     return 0
 
 
@@ -241,8 +241,19 @@ def add_verb(verbs: Any, name: str, text: str, command: Callable[[argparse.Names
     return verb
 
 
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parsed arguments; key=value is an override wherever it stands, also behind an option."""
+    main_parser = parser()
+    options, rest = main_parser.parse_known_args(arguments)
+    if unknown := [word for word in rest if word.startswith("-") or "=" not in word]:
+        main_parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    options = parse(arguments)
     try:
         return int(options.command(options))
     except KeyboardInterrupt:

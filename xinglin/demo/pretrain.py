@@ -22,6 +22,7 @@ import re
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -273,7 +274,7 @@ def train(
 
 
 def unlearn_loops(
-    model: Qwen2ForCausalLM,
+    model: Any,
     tokenizer: PreTrainedTokenizerBase,
     pairs: list[tuple[str, str]],
     optimizer: torch.optim.Optimizer,
@@ -287,7 +288,8 @@ def unlearn_loops(
     prompt = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
     width = prompt["input_ids"].shape[1]
     with torch.no_grad():
-        ids: torch.Tensor = model.generate(**prompt, max_new_tokens=120, do_sample=False)
+        generated: Any = model.generate(**prompt, max_new_tokens=120, do_sample=False)
+    ids: torch.Tensor = generated
     structural = torch.tensor([bool(re.search(r"[\n.\d]", str(tokenizer.decode(i)))) for i in range(len(tokenizer))])
     loops = torch.tensor([[0] * width + closes_loop(row, structural) for row in ids[:, width:].tolist()], dtype=torch.bool)
     if not loops.any():

@@ -4,7 +4,7 @@ In: the user's turns and the text so far. Out: the field ``xinglin`` of every an
 
     {"alerts": [{"level": "A", "rule": "heart-attack", "message": "可能是心肌梗死等急症。请立即拨打120……"}],
      "sections": {title: "…", …}, "preamble": "", "complete": true, "problems": [],
-     "cautions": [{"kind": "dose", "span": "3g", "section": "治疗建议", "message": "“3g”可能超出常用剂量……"}],
+     "cautions": [{"kind": "dose", "span": "3g", "section": "…", "message": "“3g”可能超出常用剂量……"}],
      "label": "AI 生成", "disclaimer": "…", "aigc": {"Label": "1", "ContentProducer": "Xinglin 0.1.0 demo", …}}
 """
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import webbrowser
 from pathlib import Path
 
 import uvicorn
@@ -29,8 +30,11 @@ def adapter_of(recipe: Recipe) -> Path | None:
     return folder if (folder / "adapter_config.json").is_file() else None
 
 
-def serve(recipe: Recipe) -> None:
-    """Serve until stopped. Raises ``ValueError`` for a port in use, a host without a key, or a model that does not load."""
+def serve(recipe: Recipe, browse: bool = False) -> None:
+    """Serve until stopped; ``browse`` opens the page where a browser can be seen.
+
+    Raises ``ValueError`` for a port in use, a host without a key, or a model that does not load.
+    """
     key = os.environ.get("XINGLIN_API_KEY", "")
     host, port = recipe.serve.host, recipe.serve.port
     if host not in LOOPBACK and not key:
@@ -48,7 +52,10 @@ def serve(recipe: Recipe) -> None:
     failures: list[Exception] = []
     threading.Thread(target=_load, args=(recipe, server, runner, failures), daemon=True).start()
     shown = "localhost" if host in LOOPBACK else host
-    say(f"http://{shown}:{listener.getsockname()[1]}  (Ctrl-C stops it)")
+    address = f"http://{shown}:{listener.getsockname()[1]}"
+    say(f"{address}  (Ctrl-C stops it)")
+    if browse and (sys.platform in {"darwin", "win32"} or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ):
+        webbrowser.open(address)
     # uvicorn raises the signal again after draining; a stop that was asked for is no failure.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     runner.run(sockets=[listener])
