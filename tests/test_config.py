@@ -26,6 +26,9 @@ def test_overrides_reach_sections_and_lists(tmp_path):
 BAD = [
     ("model: demo\nlearning_rate: 1\n", [], "unknown key learning_rate; did you mean train.learning_rate?"),
     ("model: demo\ntrain: {learning_rat: 1}\n", [], "unknown key train.learning_rat; did you mean train.learning_rate?"),
+    ("model: demo\n", ["train.lr=1"], "unknown key train.lr; did you mean train.learning_rate?"),
+    ("model: demo\n", ["trian.epochs=1"], "unknown key trian"),
+    ("model: demo\n", ["zzz=1"], "unknown key zzz; docs/recipe.md lists the keys"),
     ("model: demo\n", ["train.rank=0"], "train.rank=0: input should be greater than or equal to 1"),
     ("model: demo\n", ["train.epochs=many"], "train.epochs='many'"),
     ("model: demo\n", ["train.batch_size=6"], "train.batch_size=6 is not a multiple of train.micro_batch_size=4"),

@@ -11,6 +11,22 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+# What other trainers call a key of ours.
+ELSEWHERE = {
+    "lr": "train.learning_rate",
+    "num_train_epochs": "train.epochs",
+    "num_epochs": "train.epochs",
+    "lora_r": "train.rank",
+    "lora_rank": "train.rank",
+    "lora_alpha": "train.alpha",
+    "cutoff_len": "train.max_length",
+    "max_seq_length": "train.max_length",
+    "per_device_train_batch_size": "train.micro_batch_size",
+    "model_name_or_path": "model",
+    "output_dir": "runs",
+    "val_size": "split.validation",
+    "dataset": "data",
+}
 DEMO = Path(__file__).parent / "demo"
 
 
@@ -249,14 +265,18 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, keys(), 1, 0.4) or difflib.get_close_matches(
-            key.split(".")[-1], [k.split(".")[-1] for k in keys()], 1
-        )
-        hint = f"; did you mean {near[0]}?" if near else "; docs/recipe.md lists the keys"
-        return f"unknown key {key}{hint}"
+        return f"unknown key {key}{_nearest(key)}"
     if first["type"] == "missing":
         return f"key {key} is missing"
     return f"{key}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _nearest(key: str) -> str:
+    name = key.rpartition(".")[2]
+    by_name = {known.rpartition(".")[2]: known for known in reversed(keys())}
+    near = difflib.get_close_matches(key, keys(), 1, 0.8) or difflib.get_close_matches(name, by_name, 1)
+    found = ELSEWHERE.get(name) or (by_name.get(near[0], near[0]) if near else "")
+    return f"; did you mean {found}?" if found else "; docs/recipe.md lists the keys"
 
 
 def table() -> str:

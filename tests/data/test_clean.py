@@ -288,3 +288,20 @@ def test_hub_data_sets_are_fetched_once_through_their_library(tmp_path: Path, mo
     run(value)
     assert calls == [("owner/name", "v1", "test")]
     assert [row.source for row in kept] == [{"file": "hf://owner/name@v1:test", "row": 1}]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the file is empty"),
+        ('{"question": "头疼怎么办？"}\n', "none of 1 rows was kept (empty answer 1)"),
+    ],
+)
+def test_nothing_to_keep_is_an_error_that_says_why(tmp_path, text, message):
+    path = tmp_path / "x.jsonl"
+    path.write_text(text, encoding="utf-8")
+    recipe = config.build({"model": "demo", "data": [str(path)], "runs": tmp_path})
+    with pytest.raises(ValueError) as error:
+        clean.inputs(recipe)
+        clean.run(recipe, tmp_path / "1-clean")
+    assert message in str(error.value)

@@ -34,6 +34,8 @@ def inputs(recipe: Recipe) -> list[Path]:
     for path in files:
         if not path.is_file():
             raise ValueError(f"{path}: no such file; data and clean.decontaminate name files, hub data sets or demo")
+        if path.stat().st_size == 0:
+            raise ValueError(f"{path}: the file is empty; give data=[FILE] with rows in it")
     return files
 
 
@@ -52,7 +54,11 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     records.write_json(outputs[2], tally.facts(kinds, recipe.train.max_length))
     records.write_text(outputs[3], report.page(tally, kinds, recipe.train.max_length, recipe.name))
     shutil.rmtree(work)
-    return outputs, tally.counts()
+    counts = tally.counts()
+    if not counts["kept"]:
+        reasons = ", ".join(f"{reason.replace('_', ' ')} {n}" for reason, n in counts.items() if reason not in {"rows", "kept"})
+        raise ValueError(f"{', '.join(sources)}: none of {counts['rows']} rows was kept ({reasons}); {outputs[1]} names each")
+    return outputs, counts
 
 
 def _here(jobs: Sequence[Job], options: Options, work: Path) -> list[Part]:
