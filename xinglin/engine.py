@@ -114,8 +114,6 @@ def load_base(folder: Path, quantization: str = "none") -> PreTrainedModel:
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
     if quantization != "none":
         options["quantization_config"] = _quantized(quantization, dtype)
-        # bitsandbytes says at every 8-bit product on a CPU that it casts its input; once is known.
-        warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")
     if torch.cuda.is_available() or quantization != "none":
         options["device_map"] = {"": _device()}
     try:

@@ -390,7 +390,8 @@ def describe(train: Rows, validation: Rows, lines: Sequence[dict[str, Any]]) -> 
     return {
         "rows": len(train.rows), "dropped_over_length": train.dropped, "validation_rows": len(validation.rows),
         "tokens": train.tokens, "supervised_tokens": train.supervised, "steps": lines[-1]["step"],
-        "first_loss": losses[0], "last_loss": losses[-1], "best_validation_loss": best, "best_step": step,
+        "first_loss": round(losses[0], 4), "last_loss": round(losses[-1], 4),
+        "best_validation_loss": round(best, 4), "best_step": step,
     }  # fmt: skip
 
 
