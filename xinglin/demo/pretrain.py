@@ -101,11 +101,10 @@ def finish(answer: str) -> str:
     return re.sub(r"[,，、;；:：.]+$", "", answer).removesuffix("。") + "。" if answer[-1] not in "！？" else answer
 
 
-def outline(answer: str, random_: random.Random, phase: int) -> tuple[str, str] | None:
-    """(system text, the answer's own clauses under random headings, two numbered points each); None for too few clauses.
+def outline(answer: str, random_: random.Random, phase: int) -> str | None:
+    """The answer's own clauses under random headings, two numbered points each; None where it has too few clauses.
 
-    From the second phase on: three parts, at most two clauses and 50 characters a point, the rest of the answer left out. In
-    the third, the system text names the headings and labels in the order they are to come.
+    In the second phase: three parts, at most two clauses and 50 characters a point, the rest of the answer left out.
     """
     clauses = re.findall(r"[^。！？；，]+[。！？；，]", answer)
     parts = random_.choice((2, 3, 3, 3, 4)) if phase == 1 else 3
@@ -116,16 +115,11 @@ def outline(answer: str, random_: random.Random, phase: int) -> tuple[str, str] 
     points = [
         re.sub(r"[。！？；，]$", "。", "".join(clauses[a:b])) for a, b in pairwise(cut(len(clauses), 2 * parts, phase, random_))
     ]
-    headings = random_.sample(HEADINGS, parts)
-    labels = random_.sample(LABELS, 2 * parts) if phase == 3 else random_.choices(LABELS, k=2 * parts)
-    sections, named = [], []
-    for number, ordinal in enumerate("一二三四"[:parts]):
-        pair = range(2 * number, 2 * number + 2)
-        lines = [f"{i % 2 + 1}. {labels[i]}：{points[i]}" for i in pair]
-        sections.append(f"{ordinal}、{headings[number]}\n" + "\n".join(lines))
-        named.append(f"{ordinal}、{headings[number]}（" + " ".join(f"{i % 2 + 1}. {labels[i]}" for i in pair) + "）")
-    system = f"请依次用三个部分回答：{'；'.join(named)}。" if phase == 3 else OUTLINE_SYSTEM
-    return system, "\n\n".join(sections)
+    sections = []
+    for ordinal, heading in zip("一二三四", random_.sample(HEADINGS, parts), strict=False):
+        lines = [f"{number}. {random_.choice(LABELS)}：{points.pop(0)}" for number in (1, 2)]
+        sections.append(f"{ordinal}、{heading}\n" + "\n".join(lines))
+    return "\n\n".join(sections)
 
 
 def cut(clauses: int, points: int, phase: int, random_: random.Random) -> list[int]:
@@ -144,14 +138,8 @@ def documents(pairs: list[tuple[str, str]], seed: int, phase: int) -> list[list[
     for question, answer in pairs:
         outlined = outline(answer, random_, phase) if random_.random() < 0.5 else None
         if outlined:
-            system, text = outlined
-            chats.append(
-                [
-                    {"role": "system", "content": system},
-                    {"role": "user", "content": question},
-                    {"role": "assistant", "content": text},
-                ]
-            )
+            prompt = [{"role": "system", "content": OUTLINE_SYSTEM}, {"role": "user", "content": question}]
+            chats.append([*prompt, {"role": "assistant", "content": outlined}])
         else:
             chats.append([*schema.messages(question), {"role": "assistant", "content": answer}])
     random_.shuffle(chats)
@@ -214,7 +202,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--length", type=int, default=384)
     parser.add_argument("--rate", type=float, default=4e-3)
-    parser.add_argument("--phase", type=int, choices=(1, 2, 3), default=1)
+    parser.add_argument("--phase", type=int, choices=(1, 2), default=1)
     parser.add_argument("--start", type=Path, help="the model folder of the phase before")
     options = parser.parse_args()
     pairs = read_pairs(options.corpora)
