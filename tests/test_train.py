@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -187,3 +188,12 @@ plots.draw([line, {"step": 2, "epoch": 1.0, "loss": 1.0}])
 def test_no_glyph_is_missing_in_the_plot():
     done = subprocess.run([sys.executable, "-c", PLOT], capture_output=True, check=False, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["qwen2.5-7b-lora", "qwen2.5-7b-qlora", "qwen2.5-0.5b-laptop"])
+def test_the_recipes_for_qwen_train_on_a_local_folder_of_the_same_architecture(tmp_path, tiny, name):
+    path = Path(__file__).parents[1] / "recipes" / f"{name}.yaml"
+    small = ["train.epochs=1", "train.batch_size=4", "train.micro_batch_size=2", "train.evaluations=1"]
+    recipe = config.load(path, [f"model={tiny}", f"runs={tmp_path}", *small])
+    write_split(recipe)
+    assert any(value.abs().sum() > 0 for key, value in run(recipe).items() if "lora_B" in key)

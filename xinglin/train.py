@@ -195,7 +195,8 @@ class LengthBuckets(Sampler[int]):
 def add_adapter(base: PreTrainedModel, recipe: Recipe) -> PeftModel:
     settings = recipe.train
     if settings.quantization != "none":
-        base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=settings.gradient_checkpointing)
+        # Trainer turns the checkpointing on itself, without the reentrant kind that needs gradients at the input.
+        base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
     base.forward = MethodType(supervised_forward, base)
     config = LoraConfig(
         r=settings.rank,
