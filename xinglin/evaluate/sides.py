@@ -52,7 +52,7 @@ class Desk:
     def samples(self, side: Side, prompts: Batch, max_new_tokens: int, seed: int) -> list[Result]:
         assert side.sample, f"{side.name} has no weights at hand"
         call = partial(_seeded, side.sample, max_new_tokens, seed)
-        return self._collect("sample", side, digest([side.setup, max_new_tokens, seed]), prompts, call)
+        return self._collect(f"sample {seed}", side, digest([side.setup, max_new_tokens, seed]), prompts, call)
 
     def losses(self, side: Side, dialogues: Batch) -> list[Result]:
         assert side.losses, f"{side.name} has no weights at hand"
