@@ -22,7 +22,7 @@ STAGES = {
     "clean": "xinglin.data.clean",
     "rewrite": "xinglin.data.rewrite",
     "split": "xinglin.data.split",
-    "train": "xinglin.train",
+    "train": "xinglin.train.stage",
     "evaluate": "xinglin.evaluate.compare",
     "export": "xinglin.export",
 }

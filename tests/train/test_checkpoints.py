@@ -1,0 +1,25 @@
+import json
+import shutil
+
+from train_helpers import run
+
+
+def test_killed_between_checkpoints_the_run_ends_in_the_same_adapter(recipe):
+    whole = run(recipe)
+    folder = recipe.folder / "4-train"
+    checkpoints = sorted((folder / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+    shutil.rmtree(folder / "adapter")
+    shutil.rmtree(checkpoints[-1])  # killed after the one before it, with the last one half-written
+    checkpoints[-1].mkdir()
+    (checkpoints[-1] / "adapter_model.safetensors").write_bytes(b"half")
+    resumed = run(recipe)
+    assert max((resumed[key] - whole[key]).abs().max().item() for key in whole) <= 1e-6
+    steps = [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines() if "eval_loss" in line]
+    assert steps == [2, 4, 6]
+
+
+def test_checkpoints_of_another_recipe_are_not_used(recipe, capsys):
+    run(recipe)
+    other = recipe.model_copy(update={"seed": 7})
+    run(other)
+    assert "is of other rows or settings; starting anew" in capsys.readouterr().err

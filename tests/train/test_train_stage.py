@@ -1,0 +1,57 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from train_helpers import run, write_split
+
+from xinglin import config
+from xinglin.train import stage
+
+
+def test_steps_log_and_files(recipe):
+    run(recipe)
+    folder = recipe.folder / "4-train"
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert max(line["step"] for line in lines) == 6  # 10 rows in steps of 4, 2 epochs
+    assert sum("eval_loss" in line for line in lines) == 3
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert losses[-1] < losses[0]
+    assert (folder / "log.csv").read_text().startswith("step,epoch,loss,eval_loss,learning_rate")
+    assert "<svg" in (folder / "report.html").read_text()
+    assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_two_runs_give_the_same_adapter(recipe):
+    first = run(recipe)
+    shutil.rmtree(recipe.folder / "4-train")
+    second = run(recipe)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_all_rows_over_length_is_one_clear_line(recipe):
+    short = recipe.model_copy(update={"train": recipe.train.model_copy(update={"max_length": 16})})
+    with pytest.raises(ValueError, match=r"none of 10 rows fits train\.max_length=16; raise it"):
+        run(short)
+    assert not (recipe.folder / "4-train" / "adapter").exists()
+
+
+def test_one_row_trains(recipe):
+    write_split(recipe, rows=1)
+    run(recipe)
+
+
+def test_missing_rows_name_the_verb(recipe):
+    shutil.rmtree(recipe.folder / "3-split")
+    with pytest.raises(ValueError, match="`xinglin split` writes it"):
+        stage.inputs(recipe)
+
+
+@pytest.mark.parametrize("name", ["qwen2.5-7b-lora", "qwen2.5-7b-qlora", "qwen2.5-0.5b-laptop"])
+def test_the_recipes_for_qwen_train_on_a_local_folder_of_the_same_architecture(tmp_path, tiny, name):
+    path = Path(__file__).parents[2] / "recipes" / f"{name}.yaml"
+    small = ["train.epochs=1", "train.batch_size=4", "train.micro_batch_size=2", "train.evaluations=1"]
+    recipe = config.load(path, [f"model={tiny}", f"runs={tmp_path}", *small])
+    write_split(recipe)
+    assert any(value.abs().sum() > 0 for key, value in run(recipe).items() if "lora_B" in key)

@@ -1,0 +1,1 @@
+"""Tune: rows, model, trainer, checkpoints and log of the train stage."""

@@ -1,0 +1,42 @@
+"""Checkpoints: which of them may be gone on from.
+
+In: ``4-train/checkpoints/`` of an interrupted run. Out: the last one that is whole and of the same rows and settings. What they
+are of stands in ``identity.json``::
+
+    {"rows": {"train.jsonl": "9f0c…"}, "settings": {"model": "demo", "seed": 42, "train": {…}}}
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from xinglin import records
+from xinglin.train.log import say
+
+
+def open_checkpoints(folder: Path, expected: dict[str, Any]) -> Path:
+    """The folder of checkpoints; those of other rows or settings are removed, and so are partly written ones."""
+    identity = folder / "identity.json"
+    if folder.exists() and (not identity.exists() or json.loads(identity.read_text(encoding="utf-8")) != expected):
+        say(f"train: {folder} is of other rows or settings; starting anew")
+        shutil.rmtree(folder)
+    records.write_json(identity, expected)
+    for checkpoint in folder.glob("checkpoint-*"):
+        if not complete(checkpoint):
+            shutil.rmtree(checkpoint)
+    return folder
+
+
+def complete(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written to its end: Trainer writes its state last."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return all((checkpoint / name).is_file() for name in ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt"))
+
+
+def last_complete(folder: Path) -> str | None:
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    return str(found[-1]) if found else None

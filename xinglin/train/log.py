@@ -1,0 +1,81 @@
+"""The log: a line for every logged step, on disk and on stderr, and the tables and curves made of it.
+
+In: what Trainer logs. Out: ``log.jsonl``, ``log.csv``, ``loss.png`` and ``report.html``. A line::
+
+    {"step": 18, "epoch": 0.6, "loss": 1.9312, "learning_rate": 0.0028, "tokens_per_second": 1904.2}
+"""
+
+import csv
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from xinglin import plots, records
+
+
+class Log(TrainerCallback):
+    """Appends every log line to ``log.jsonl`` and shows it on stderr; a resumed run drops the lines after its checkpoint."""
+
+    def __init__(self, path: Path, tokens: int) -> None:
+        self.path = path
+        self.tokens_per_epoch = tokens
+        self.started = (0.0, 0.0)
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        kept = (
+            [line for line in self.lines() if line["step"] <= state.global_step]
+            if self.path.exists() and state.global_step
+            else []
+        )
+        records.write_jsonl(self.path, kept)
+        self.started = (time.monotonic(), state.epoch or 0.0)
+        if state.global_step:
+            say(f"train: going on from step {state.global_step} of {state.max_steps}")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        values = {key: value for key, value in (logs or {}).items() if key in {"loss", "eval_loss", "learning_rate", "grad_norm"}}
+        if not values:
+            return
+        if not all(math.isfinite(value) for key, value in values.items() if key != "learning_rate"):
+            raise ValueError(f"train: the loss is not finite at step {state.global_step} ({values}); lower train.learning_rate")
+        began, epoch = self.started
+        passed = time.monotonic() - began
+        rate = ((state.epoch or 0.0) - epoch) * self.tokens_per_epoch / max(passed, 1e-9)
+        line = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), **values, "tokens_per_second": round(rate, 1)}
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(records.to_json(line) + "\n")
+        if args.disable_tqdm:
+            left = passed / max(state.global_step, 1) * (state.max_steps - state.global_step)
+            shown = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
+            place = f"step {state.global_step}/{state.max_steps}  epoch {line['epoch']:.2f}"
+            say(f"{place}  {shown}  {rate:.0f} tokens/s  {left:.0f} s left")
+
+
+def write_curves(folder: Path, lines: Sequence[dict[str, Any]]) -> list[Path]:
+    with records.atomic(folder / "log.csv") as file:
+        columns = ["step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second"]
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(lines)
+    plots.training_curves(lines, folder / "loss.png", folder / "report.html")
+    return [folder / name for name in ("log.csv", "loss.png", "report.html")]
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

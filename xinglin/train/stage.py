@@ -1,0 +1,72 @@
+"""Tune: a LoRA adapter on the base model, on transformers' Trainer and PEFT.
+
+In: ``3-split/train.jsonl`` and ``validation.jsonl``. Out, below ``4-train/``: ``adapter/`` (a plain PEFT folder with tokenizer
+and card), ``checkpoints/``, ``log.jsonl`` and ``log.csv`` (one row per log line), ``loss.png`` and ``report.html``. A log line::
+
+    {"step": 18, "epoch": 0.6, "loss": 1.9312, "learning_rate": 0.0028, "tokens_per_second": 1904.2}
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import set_seed
+
+from xinglin import card, engine, hub, records
+from xinglin.config import Recipe
+from xinglin.train.checkpoints import last_complete, open_checkpoints
+from xinglin.train.log import Log, write_curves
+from xinglin.train.model import add_adapter, save_adapter
+from xinglin.train.rows import Rows, check, sample, show_first, tokenize
+from xinglin.train.trainer import make_trainer
+
+FOLDER = "4-train"
+SETTINGS = ("model", "revision", "seed", "train")
+
+
+def inputs(recipe: Recipe) -> list[Path]:
+    paths = [recipe.folder / "3-split" / name for name in ("train.jsonl", "validation.jsonl")]
+    for path in paths:
+        if not path.is_file():
+            raise ValueError(f"train: {path} is missing; `xinglin split` writes it")
+    return paths
+
+
+def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
+    set_seed(recipe.seed)
+    base = hub.find_model(recipe.base, recipe.revision, recipe.hub)
+    tokenizer = engine.load_tokenizer(base)
+    chosen, held = (records.load(path) for path in inputs(recipe))
+    train = tokenize(sample(chosen, recipe), tokenizer, recipe.train.max_length)
+    validation = tokenize(held, tokenizer, recipe.train.max_length)
+    check(train, recipe)
+    show_first(train.rows[0], tokenizer)
+    model = add_adapter(engine.load_base(base, recipe.train.quantization), recipe)
+    checkpoints = open_checkpoints(folder / "checkpoints", identity(recipe))
+    log = Log(folder / "log.jsonl", train.tokens)
+    trainer = make_trainer(model, recipe, train, validation, checkpoints, log)
+    trainer.train(resume_from_checkpoint=last_complete(checkpoints))
+    save_adapter(model, tokenizer, recipe, base, folder / "adapter")
+    lines = log.lines()
+    facts = describe(train, validation, lines)
+    records.write_text(folder / "adapter" / "README.md", card.adapter_card(recipe, facts))
+    return [*write_curves(folder, lines), folder / "log.jsonl", *sorted((folder / "adapter").iterdir())], facts
+
+
+def identity(recipe: Recipe) -> dict[str, Any]:
+    """What checkpoints belong to: the rows and the settings of a run."""
+    rows = {path.name: records.sha256(path) for path in inputs(recipe)}
+    return {"rows": rows, "settings": recipe.model_dump(mode="json", include=set(SETTINGS))}
+
+
+def describe(train: Rows, validation: Rows, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    losses = [line["loss"] for line in lines if "loss" in line]
+    evaluations = [(line["eval_loss"], line["step"]) for line in lines if "eval_loss" in line]
+    best, step = min(evaluations, default=(math.nan, 0))
+    return {
+        "rows": len(train.rows), "dropped_over_length": train.dropped, "validation_rows": len(validation.rows),
+        "tokens": train.tokens, "supervised_tokens": train.supervised, "steps": lines[-1]["step"],
+        "first_loss": round(losses[0], 4), "last_loss": round(losses[-1], 4),
+        "best_validation_loss": round(best, 4), "best_step": step,
+    }  # fmt: skip

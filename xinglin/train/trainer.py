@@ -1,0 +1,80 @@
+"""The trainer: transformers' own, with batches of like length, and evaluations spread evenly over the run.
+
+In: model, rows and recipe. Out: a ``Trainer`` that is ready to ``train()``.
+"""
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch.utils.data import Sampler
+from transformers import (
+    EarlyStoppingCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_callback import PrinterCallback
+
+from xinglin.config import Recipe
+from xinglin.train.log import Log, say
+from xinglin.train.model import trainable
+from xinglin.train.rows import LengthBuckets, Rows, collate
+
+
+def make_trainer(model: PeftModel, recipe: Recipe, train: Rows, validation: Rows, checkpoints: Path, log: Log) -> Trainer:
+    settings = recipe.train
+    total = math.ceil(len(train.rows) / settings.batch_size) * settings.epochs
+    say(f"train: {settings.epochs} epochs, {total} steps of {settings.batch_size} rows, {trainable(model)}")
+    on_gpu = torch.cuda.is_available()
+    bf16 = on_gpu and torch.cuda.is_bf16_supported()
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints), num_train_epochs=settings.epochs, seed=recipe.seed, data_seed=recipe.seed,
+        per_device_train_batch_size=settings.micro_batch_size, per_device_eval_batch_size=settings.micro_batch_size,
+        gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
+        learning_rate=settings.learning_rate, lr_scheduler_type="cosine", warmup_steps=math.ceil(settings.warmup * total),
+        optim="adamw_torch_fused", bf16=bf16, fp16=on_gpu and not bf16,
+        activation_checkpointing=settings.gradient_checkpointing, activation_checkpointing_kwargs={"use_reentrant": False},
+        remove_unused_columns=False, label_names=["labels"],
+        eval_strategy="steps" if validation.rows else "no", eval_steps=total, save_steps=total, save_total_limit=2,
+        load_best_model_at_end=bool(validation.rows), metric_for_best_model="eval_loss", prediction_loss_only=True,
+        logging_steps=max(1, total // 45), report_to=settings.report_to, disable_tqdm=not sys.stderr.isatty(),
+        dataloader_pin_memory=on_gpu,
+    )  # fmt: skip
+    callbacks: list[TrainerCallback] = [Evenly(total, settings.evaluations, bool(validation.rows)), log]
+    if settings.patience and validation.rows:
+        callbacks.append(EarlyStoppingCallback(settings.patience))
+    pad = int(model.config.pad_token_id or model.config.eos_token_id)
+    trainer = BucketTrainer(
+        model, arguments, train_dataset=train.rows, eval_dataset=validation.rows or None,
+        data_collator=lambda rows: collate(rows, pad), callbacks=callbacks,
+    )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+class BucketTrainer(Trainer):
+    """Trainer with ``LengthBuckets``: its own length grouping draws from the global generator and differs after a resume."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        lengths = [len(row["input_ids"]) for row in rows]
+        return LengthBuckets(lengths, self.args.per_device_train_batch_size, self.args.seed)
+
+
+class Evenly(TrainerCallback):
+    """Evaluates and saves ``times`` times, spread evenly, the last time at the last step."""
+
+    def __init__(self, total: int, times: int, evaluate: bool) -> None:
+        self.steps = {math.ceil(total * part / times) for part in range(1, times + 1)}
+        self.evaluate = evaluate
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step in self.steps:
+            control.should_save = True
+            control.should_evaluate = self.evaluate
