@@ -107,7 +107,7 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def child(*arguments: str, python: Path = Path(sys.executable), timeout: int = 3600) -> dict[str, Any]:
+def child(*arguments: str, python: Path = Path(sys.executable), timeout: int = 6 * 3600) -> dict[str, Any]:
     """Run this file's step in a process of its own; its last line of output is its result."""
     started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}

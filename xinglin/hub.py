@@ -31,13 +31,13 @@ def _check(folder: Path) -> None:
 
 
 def _from_hugging_face(model: str, revision: str) -> str:
-    import httpx
+    import httpx2  # what huggingface_hub asks with
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         return snapshot_download(model, revision=revision, allow_patterns=FILES)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
         if isinstance(error, OSError) and error.errno == 28:
             raise
         raise ValueError(f"model {model}: {_reason(error)}. {_advice(model)}") from None

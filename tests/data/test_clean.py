@@ -9,7 +9,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 
 from xinglin import cli, config, schema
@@ -126,6 +125,23 @@ def test_a_killed_run_goes_on_behind_its_last_batch(tmp_path: Path) -> None:
     assert attempt(99).stdout.split() == ["5"]
     for name in ("records.jsonl", "rejected.jsonl", "report.json"):
         assert (tmp_path / "cut/t/1-clean" / name).read_bytes() == (whole.folder / "1-clean" / name).read_bytes()
+
+
+def test_ctrl_c_leaves_in_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    whole = recipe(tmp_path / "whole", corpus(tmp_path, questions(40)))
+    run(whole)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        json.dumps({"name": "t", "model": "demo", "runs": str(tmp_path / "cut"), "data": list(whole.data)}), encoding="utf-8"
+    )
+    interrupted = KILLED.replace("signal.SIGKILL", "signal.SIGINT").replace(
+        'cli.execute("clean", config.load(sys.argv[1]))', 'sys.exit(cli.main(["clean", sys.argv[1]]))'
+    )
+    done = subprocess.run([sys.executable, "-c", interrupted, str(path), "3"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "interrupted; the same command goes on from here")
+    again = subprocess.run([sys.executable, "-c", KILLED, str(path), "99"], capture_output=True, text=True, check=False)
+    assert again.stdout.split() == ["5"]
+    assert (tmp_path / "cut/t/1-clean/records.jsonl").read_bytes() == (whole.folder / "1-clean/records.jsonl").read_bytes()
 
 
 # ---------------------------------------------------------------- copies, groups, benchmarks
@@ -267,27 +283,6 @@ def test_masking_and_simplifying_are_choices(tmp_path: Path) -> None:
     assert plain[0].question == "我叫王小麗，頭暈怎麼辦？"
     assert simple[0].question == "我叫[姓名1]，头晕怎么办？"
     assert simple[0].answer.startswith("请测量血压")
-
-
-def test_hub_data_sets_are_fetched_once_through_their_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-
-    class Data:
-        def to_parquet(self, path: str) -> None:
-            pl.DataFrame({"question": ["头晕两天怎么办？"], "answer": [ANSWER]}).write_parquet(path)
-
-    class Module:
-        @staticmethod
-        def load_dataset(name: str, revision: str | None, split: str) -> Data:
-            calls.append((name, revision, split))
-            return Data()
-
-    monkeypatch.setitem(sys.modules, "datasets", Module)
-    value = recipe(tmp_path, "hf://owner/name@v1:test")
-    kept, _ = run(value)
-    run(value)
-    assert calls == [("owner/name", "v1", "test")]
-    assert [row.source for row in kept] == [{"file": "hf://owner/name@v1:test", "row": 1}]
 
 
 @pytest.mark.parametrize(

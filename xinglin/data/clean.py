@@ -95,11 +95,11 @@ def _on_cluster(jobs: Sequence[Job], options: Options, work: Path) -> list[Part]
     """The same functions as Ray tasks; rows pass between them through the work folder, which every node sees."""
     cluster = distributed.connect()
     strided = [job._replace(first=first, of=cluster.cores) for job in jobs for first in range(cluster.cores)]
-    made = cluster.each(lambda job: distributed.prepare(job, options, work), strided)
+    made = cluster.each("preparing", lambda job: distributed.prepare(job, options, work), strided)
     found = sorted((Part(source, Path(stem)) for part in made for source, stem in part), key=lambda part: part.stem)
     parts.refuse_unreadable(found)
     parts.write_fates(work, distributed.find(cluster, found, work, options.clean.near_duplicate))
-    list(cluster.each(lambda number: parts.write_outcome(found, number), range(len(found))))
+    list(cluster.each("writing", lambda number: parts.write_outcome(found, number), range(len(found))))
     return found
 
 

@@ -8,7 +8,7 @@ In: the prepared parts of a corpus. Out, for every good row, the number of the r
 What is held for a row in memory is a few numbers; its texts stay on disk (memory-mapped) and are fetched to check candidates.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ import polars as pl
 from xinglin import schema
 from xinglin.data.duplicates import BANDS, Components, Hashes, Positions, band_hashes, jaccard, join_candidates
 from xinglin.data.normalise import TURN
+from xinglin.data.progress import Progress
 from xinglin.records import digest
 
 _CHUNK = 10_000
@@ -79,8 +80,9 @@ def _exact(texts: Sequence[str]) -> Hashes:
 def find(sketches: Sequence[Path], good: Sequence[Path], threshold: float) -> Fates:
     """Join copies and like questions over all parts; choose the best row of every cluster of copies."""
     places = Places(good)
-    rows = _joined(sketches, 0, places.text, threshold)
-    questions = _joined(sketches, 1 + BANDS, places.question, threshold)
+    with Progress("clean: finding copies", 2 * BANDS) as progress:
+        rows = _joined(sketches, 0, places.text, threshold, progress)
+        questions = _joined(sketches, 1 + BANDS, places.question, threshold, progress)
     return Fates(choose(rows.roots(), places), questions.roots(), places)
 
 
@@ -100,24 +102,38 @@ def join_exact(exact: Hashes) -> tuple[Components, Positions]:
     return joined, np.sort(np.delete(order, same + 1))
 
 
-def _joined(sketches: Sequence[Path], first: int, text: Callable[[int], str], threshold: float) -> Components:
+def _joined(sketches: Sequence[Path], first: int, text: Callable[[int], str], threshold: float, progress: Progress) -> Components:
     """Rows with the same text joined, then, among one of each, those similar by ``threshold``."""
     joined, single = join_exact(column(sketches, first))
+
+    def bands() -> Iterator[Hashes]:
+        for band in range(BANDS):
+            done = (first > 0) * BANDS + band
+            progress.update(done, len(joined.parent) * done // (2 * BANDS))
+            yield column(sketches, first + 1 + band)[single]
+
     if threshold < 1:
-        bands = (column(sketches, first + 1 + band)[single] for band in range(BANDS))
-        join_candidates(joined, single, bands, text, threshold)
+        join_candidates(joined, single, bands(), text, threshold)
     return joined
 
 
 def choose(roots: Positions, places: Places) -> Positions:
     """For every row the one that stands for its cluster; a row without copies stands for itself."""
     best = np.arange(len(roots))
+    for members in copies(roots):
+        best[members] = best_of(members, places)
+    return best
+
+
+def copies(roots: Positions) -> list[Positions]:
+    """The clusters of more than one row, in the order of their first rows."""
     copied = np.flatnonzero(np.bincount(roots, minlength=len(roots))[roots] > 1)
     order = copied[np.argsort(roots[copied], kind="stable")]
-    starts = np.flatnonzero(np.diff(roots[order])) + 1
-    for members in np.split(order, starts) if len(order) else ():
-        best[members] = min(members.tolist(), key=lambda number: _worth(number, places))
-    return best
+    return np.split(order, np.flatnonzero(np.diff(roots[order])) + 1) if len(order) else []
+
+
+def best_of(members: Positions, places: Places) -> int:
+    return int(min(members.tolist(), key=lambda number: _worth(number, places)))
 
 
 def _worth(number: int, places: Places) -> tuple[bool, int, bool, int, int]:

@@ -4,14 +4,15 @@ In: jobs. Out: the same files in the work folder as from one process, byte for b
 driver, never texts: a task reads its rows from the corpus or the work folder and writes its part back, so every node must see the
 folder of the run (NFS, or any shared file system).
 
-Copies are found in three rounds: one task for each band of the sketches lists candidate pairs; the pairs, sorted by where their
-rows lie, are verified against the texts in chunks; the driver joins what was verified.
+Copies are found in rounds: one task for each band of the sketches lists candidate pairs; the pairs, sorted by where their rows
+lie, are verified against the texts in chunks; the driver joins what was verified; tasks choose the best row of each cluster.
 """
 
 import importlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,15 +23,16 @@ from xinglin.data import clusters, parts
 from xinglin.data.batches import Options
 from xinglin.data.duplicates import BANDS, Components, Positions, candidates, grams, overlap
 from xinglin.data.parts import Job, Part
+from xinglin.data.progress import Progress
 
-CHUNK = 100_000  # pairs verified by one task
+CHUNK = 100_000  # pairs or clusters of one task
 
 
 class Cluster(NamedTuple):
     ray: Any
     cores: int
 
-    def each(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    def each(self, task: str, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         """``function`` of every item, one task for each, in the order of the items; results are what JSON can hold."""
         given = list(items)
         if not given:
@@ -41,7 +43,11 @@ class Cluster(NamedTuple):
             return {"number": number, "result": json.dumps(function(given[number]))}
 
         tasks = self.ray.data.range(len(given), override_num_blocks=len(given)).map(call)
-        found = {row["number"]: row["result"] for row in tasks.iter_rows()}
+        found: dict[int, str] = {}
+        with Progress(f"clean: {task}", len(given), "tasks") as progress:
+            for row in tasks.iter_rows():
+                found[row["number"]] = row["result"]
+                progress.update(len(found), len(found))
         yield from (json.loads(found[number]) for number in range(len(given)))
 
 
@@ -71,7 +77,25 @@ def find(cluster: Cluster, found: Sequence[Part], work: Path, threshold: float) 
     sketches = [part.file("npy") for part in found]
     rows = _joined(cluster, sketches, places, work, 0, threshold)
     questions = _joined(cluster, sketches, places, work, 1 + BANDS, threshold)
-    return clusters.Fates(clusters.choose(rows.roots(), places), questions.roots(), places)
+    return clusters.Fates(_chosen(cluster, rows.roots(), places, work), questions.roots(), places)
+
+
+def _chosen(cluster: Cluster, roots: Positions, places: clusters.Places, work: Path) -> Positions:
+    """``clusters.choose``, the rows of the clusters read by tasks."""
+    np.save(work / "roots.npy", roots)
+    copied = clusters.copies(roots)
+    starts = range(0, len(copied), CHUNK)
+    best = np.arange(len(roots))
+    for start, chosen in zip(starts, cluster.each("choosing", partial(_best, places.paths, work), starts), strict=True):
+        for members, number in zip(copied[start : start + CHUNK], chosen, strict=True):
+            best[members] = number
+    return best
+
+
+def _best(good: Sequence[Path], work: Path, start: int) -> list[int]:
+    """The row that stands for each cluster of a chunk."""
+    places = clusters.Places(good)
+    return [clusters.best_of(members, places) for members in clusters.copies(np.load(work / "roots.npy"))[start : start + CHUNK]]
 
 
 def _joined(
@@ -81,12 +105,12 @@ def _joined(
     if threshold == 1:
         return joined
     np.save(work / "single.npy", single)
-    files = list(cluster.each(lambda band: _candidates(sketches, work, first + 1 + band), range(BANDS)))
+    files = list(cluster.each("pairing", lambda band: _candidates(sketches, work, first + 1 + band), range(BANDS)))
     keys = np.unique(np.concatenate([np.load(file) for file in files]))
     np.save(work / "keys.npy", keys)
     chunks = range(0, len(keys), CHUNK)
     total = len(joined.parent)
-    for verified in cluster.each(lambda start: _verified(places.paths, work, first, start, total, threshold), chunks):
+    for verified in cluster.each("verifying", partial(_verified, places.paths, work, first, total, threshold), chunks):
         for key in np.load(verified).tolist():
             joined.join(*divmod(key, total))
     return joined
@@ -101,7 +125,7 @@ def _candidates(sketches: Sequence[Path], work: Path, index: int) -> str:
     return str(path)
 
 
-def _verified(good: Sequence[Path], work: Path, first: int, start: int, total: int, threshold: float) -> str:
+def _verified(good: Sequence[Path], work: Path, first: int, total: int, threshold: float, start: int) -> str:
     """Write those of a chunk of pairs whose texts (or questions) are similar by ``threshold``; the file's name."""
     places = clusters.Places(good)
     text = places.question if first else places.text

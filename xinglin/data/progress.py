@@ -13,8 +13,8 @@ from rich.console import Console
 
 
 class Progress:
-    def __init__(self, task: str, total: int) -> None:
-        self.task, self.total = task, max(total, 1)
+    def __init__(self, task: str, total: int, unit: str = "rows") -> None:
+        self.task, self.total, self.unit = task, max(total, 1), unit
         self.started = self.shown = time.monotonic()
         self.done = self.rows = 0
         self.console = Console(stderr=True, highlight=False)
@@ -40,4 +40,5 @@ class Progress:
     def line(self, seconds: float) -> str:
         share = min(self.done / self.total, 1.0)
         left = timedelta(seconds=round(seconds / share - seconds)) if share else "?"
-        return f"{self.task}  {share:.0%}  {self.rows:,} rows  {self.rows / max(seconds, 1e-9):,.0f} rows/s  {left} left"
+        rate = f"{self.rows / max(seconds, 1e-9):,.0f} {self.unit}/s"
+        return f"{self.task}  {share:.0%}  {self.rows:,} {self.unit}  {rate}  {left} left"
