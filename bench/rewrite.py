@@ -29,7 +29,7 @@ from common import save
 
 from xinglin import config, llm, records, schema
 from xinglin.data import journal as journals
-from xinglin.data import rewrite
+from xinglin.data import rewrite, rewrite_job
 
 HERE = Path(__file__).parent
 MOCK = HERE.parent / "tests" / "mock_endpoint.py"
@@ -92,6 +92,7 @@ def stage(folder: Path, url: str, **values: Any) -> subprocess.Popen[str]:
 
 def run_stage(arguments: dict[str, Any]) -> None:
     folder, url = Path(arguments.pop("folder")), arguments.pop("url")
+    rewrite_job.TIMEOUT = arguments.pop("seconds", rewrite_job.TIMEOUT)
     started, used = time.monotonic(), time.process_time()
     try:
         rewrite.run(recipe(folder, url, **arguments), folder / "t" / "2-rewrite")
@@ -178,7 +179,7 @@ def faults(options: argparse.Namespace) -> dict[str, Any]:
         folder = Path(name)
         corpus(folder, rows)
         runs = 1
-        while (process := stage(folder, url, concurrency=64, timeout=2.0)).wait() == 2:
+        while (process := stage(folder, url, concurrency=64, seconds=2.0)).wait() == 2:
             assert runs < 10, process.communicate()[1]
             runs += 1
         seen = stats(url)

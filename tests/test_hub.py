@@ -107,3 +107,12 @@ def test_a_folder_without_weights_says_what_a_folder_holds(tmp_path, files, mess
 def test_a_missing_folder_is_not_taken_for_a_hub_name(model):
     with pytest.raises(ValueError, match="no such folder, and not a hub name"):
         hub.find_model(model)
+
+
+def test_a_revision_stands_behind_the_name(endpoint, tmp_path, tiny):
+    done = ask("our/model@v1.0", tmp_path, HF_ENDPOINT=endpoint)
+    assert (Path(done.stdout.strip()) / "config.json").is_file(), done.stderr
+    assert (tmp_path / "hub" / "models--our--model" / "refs" / "v1.0").is_file()
+    assert hub.split_revision("our/model") == ("our/model", None)
+    (folder := tmp_path / "a@b").mkdir()
+    assert hub.split_revision(str(folder)) == (str(folder), None)

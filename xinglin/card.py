@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from xinglin import __version__, schema
+from xinglin import __version__, hub, schema
 from xinglin.config import Recipe
 
 
@@ -10,8 +10,10 @@ def adapter_card(recipe: Recipe, facts: dict[str, Any]) -> str:
     """Markdown with YAML front matter; ``facts`` are those of the train stage."""
     rows = "\n".join(f"| {key.replace('_', ' ')} | {value} |" for key, value in facts.items())
     settings = "\n".join(f"{key}: {value}" for key, value in recipe.train.model_dump(mode="json").items())
+    name, revision = hub.split_revision(recipe.model)
+    version = f" (revision `{revision}`)" if revision else ""
     return f"""---
-base_model: {recipe.model}
+base_model: {name}
 library_name: peft
 language: [zh]
 pipeline_tag: text-generation
@@ -19,7 +21,7 @@ tags: [medical, lora, xinglin]
 ---
 # {recipe.name}
 
-A LoRA adapter for `{recipe.model}` (revision `{recipe.revision}`), tuned with Xinglin {__version__}. It answers Chinese medical
+A LoRA adapter for `{name}`{version}, tuned with Xinglin {__version__}. It answers Chinese medical
 questions in three sections: {"、".join(schema.TITLES)}.
 
 **Intended use**: research and teaching, and drafts that a qualified person reads. **Not for**: diagnosis, prescriptions,

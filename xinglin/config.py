@@ -72,8 +72,6 @@ class Rewrite(Section):
     """File that holds the endpoint's key; empty: the environment variable XINGLIN_LLM_KEY, or none."""
     ca_file: str = ""
     """PEM file of certificate authorities to trust beside the system's; the check itself cannot be turned off."""
-    timeout: float = Field(default=300.0, gt=0)
-    """Seconds for one whole answer."""
     concurrency: int = Field(default=64, ge=1)
     """Most requests in flight; fewer while the endpoint answers 429 or 503."""
     requests_per_minute: int = Field(default=0, ge=0)
@@ -106,14 +104,10 @@ class Train(Section):
     """Rank r of the LoRA matrices, on all linear layers."""
     alpha: int = Field(default=32, ge=1)
     """LoRA scaling: the update is multiplied by alpha / rank."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout on the adapter's input."""
     epochs: int = Field(default=3, ge=1)
     """Passes over the training rows."""
     learning_rate: float = Field(default=2e-4, gt=0)
     """Peak learning rate; cosine decay after the warm-up."""
-    warmup: float = Field(default=0.05, ge=0, lt=1)
-    """Share of the steps in which the learning rate rises linearly."""
     batch_size: int = Field(default=8, ge=1)
     """Rows per optimizer step, over all devices."""
     micro_batch_size: int = Field(default=4, ge=1)
@@ -173,9 +167,7 @@ class Recipe(Section):
     name: str = Field(default="run", pattern=r"^[\w.-]+$")
     """Folder of the run below `runs`."""
     model: str
-    """Base model: a folder, a hub name such as Qwen/Qwen2.5-7B-Instruct, or `demo` for the built-in one."""
-    revision: str = "main"
-    """Branch, tag or commit of the base model on the hub."""
+    """Base model: a folder, a hub name (owner/name or owner/name@revision), or `demo` for the built-in one."""
     hub: Literal["hf", "modelscope"] = "hf"
     """Where hub names are looked up; HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN and MODELSCOPE_CACHE are honoured."""
     data: tuple[str, ...] = ()

@@ -57,7 +57,7 @@ def problems(recipe: Recipe) -> list[str]:
     """What keeps a recipe from running here, each with the command or key that mends it."""
     found = [f"data {path}: no such file; give data=[FILE]" for path in recipe.files if not path.exists()]
     try:
-        folder = hub.find_model(recipe.base, recipe.revision, recipe.hub)
+        folder = hub.find_model(recipe.base, recipe.hub)
     except ValueError as error:
         return [*found, str(error)]
     need, have = training_bytes(folder, recipe), available_bytes()

@@ -242,11 +242,9 @@ class Engine:
         self._lock = threading.Lock()
 
     @classmethod
-    def load(
-        cls, model: str, adapter: Path | None = None, quantization: str = "none", revision: str = "main", source: str = "hf"
-    ) -> "Engine":
+    def load(cls, model: str, adapter: Path | None = None, quantization: str = "none", source: str = "hf") -> "Engine":
         """Load a folder or a hub name. Raises ``ValueError`` in one line for whatever the user can mend."""
-        folder = hub.find_model(model, revision, source)
+        folder = hub.find_model(model, source)
         tokenizer = load_tokenizer(folder)
         base = load_base(folder, quantization)
         loaded = load_adapter(base, adapter, tokenizer) if adapter else base

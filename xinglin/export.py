@@ -17,7 +17,7 @@ from xinglin.config import Recipe
 from xinglin.engine import Engine
 
 FOLDER = "6-export"
-SETTINGS = ("model", "revision", "export")
+SETTINGS = ("model", "export")
 PARITY_QUESTIONS = 8
 PARITY_TOKENS = 96
 
@@ -32,7 +32,7 @@ def inputs(recipe: Recipe) -> list[Path]:
 
 
 def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
-    base = hub.find_model(recipe.base, recipe.revision, recipe.hub)
+    base = hub.find_model(recipe.base, recipe.hub)
     adapter = recipe.folder / "4-train" / "adapter"
     questions = [row.question for row in records.load(inputs(recipe)[-1])][:PARITY_QUESTIONS]
     prompts = [schema.messages(question) for question in questions]
@@ -59,7 +59,7 @@ def merge(tuned: Engine, recipe: Recipe, folder: Path) -> Path:
         model = model.to(torch.bfloat16)  # a CPU holds the base in fp32, twice its size on the hub
     model.save_pretrained(temporary)
     tuned.tokenizer.save_pretrained(temporary)
-    identity = {"fingerprint": engine.prompt_fingerprint(tuned.tokenizer), "base": recipe.model, "revision": recipe.revision}
+    identity = {"fingerprint": engine.prompt_fingerprint(tuned.tokenizer), "base": recipe.model}
     records.write_json(temporary / engine.FINGERPRINT, identity)
     records.write_text(temporary / "README.md", card.adapter_card(recipe, {"merged": True}))
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,7 @@
 """Where a model comes from: a folder, the Hugging Face hub (or a mirror of it), or ModelScope.
 
-In: a path or a name such as ``Qwen/Qwen2.5-7B-Instruct``. Out: a local folder with config, tokenizer and safetensors.
+In: a path, or a name such as ``Qwen/Qwen2.5-7B-Instruct`` or ``Qwen/Qwen2.5-7B-Instruct@<branch, tag or commit>``. Out: a local
+folder with config, tokenizer and safetensors.
 """
 
 import os
@@ -11,15 +12,24 @@ FILES = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "vocab.txt"]
 LAYOUT = "config.json, tokenizer.json, tokenizer_config.json, *.safetensors"
 
 
-def find_model(model: str, revision: str = "main", source: str = "hf") -> Path:
+def find_model(model: str, source: str = "hf") -> Path:
     """The folder of a model, downloaded if need be. Raises ``ValueError`` in one line with what to do."""
     folder = Path(model)
     if not folder.is_dir():
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", model) or model.startswith((".", "/")):
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", model) or model.startswith((".", "/")):
             raise ValueError(f"model {model}: no such folder, and not a hub name such as Qwen/Qwen2.5-7B-Instruct")
-        folder = Path(_from_modelscope(model, revision) if source == "modelscope" else _from_hugging_face(model, revision))
+        name, revision = split_revision(model)
+        folder = Path(_from_modelscope(name, revision) if source == "modelscope" else _from_hugging_face(name, revision))
     _check(folder)
     return folder
+
+
+def split_revision(model: str) -> tuple[str, str | None]:
+    """Name and revision of ``owner/name@revision``; None: the hub's default branch. A folder has none."""
+    if Path(model).is_dir():
+        return model, None
+    name, _, revision = model.partition("@")
+    return name, revision or None
 
 
 def _check(folder: Path) -> None:
@@ -30,7 +40,7 @@ def _check(folder: Path) -> None:
         raise ValueError(f"model {folder}: no weights{other}; a model folder holds {LAYOUT}")
 
 
-def _from_hugging_face(model: str, revision: str) -> str:
+def _from_hugging_face(model: str, revision: str | None) -> str:
     import httpx2  # what huggingface_hub asks with
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
@@ -56,14 +66,13 @@ def _advice(model: str) -> str:
     )
 
 
-def _from_modelscope(model: str, revision: str) -> str:
+def _from_modelscope(model: str, revision: str | None) -> str:
     try:
         from modelscope import snapshot_download
     except ImportError:
         raise ValueError("hub=modelscope needs the package modelscope: pip install modelscope") from None
-    branch = "master" if revision == "main" else revision
     try:
-        return str(snapshot_download(model, revision=branch, allow_patterns=FILES))
+        return str(snapshot_download(model, revision=revision, allow_patterns=FILES))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"model {model}: {_reason(error)}. ModelScope was asked; copy the files ({LAYOUT}) by hand, or hub=hf"

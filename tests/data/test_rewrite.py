@@ -15,7 +15,7 @@ from mock_endpoint import Mock, faithful
 
 from xinglin import cli, config, records
 from xinglin.data import journal as journals
-from xinglin.data import rewrite, sending
+from xinglin.data import rewrite, rewrite_job, sending
 from xinglin.schema import Answer
 
 COMPLETE = Answer.from_points(
@@ -106,10 +106,11 @@ def test_a_passing_fault_is_tried_again(tmp_path: Path, fault: str) -> None:
     assert mock.endpoint.requests == 2
 
 
-def test_a_slow_drip_runs_into_the_time_out_and_its_cost_is_kept_apart(tmp_path: Path) -> None:
+def test_a_slow_drip_runs_into_the_time_out_and_its_cost_is_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rewrite_job, "TIMEOUT", 0.3)
     corpus(tmp_path, PLAIN)
     with Mock(script=lambda question, source, times: "slow" if times == 1 else faithful(source)) as mock:
-        run(tmp_path, mock, timeout=0.3)
+        run(tmp_path, mock)
     found = journals.read(tmp_path / "t" / "2-rewrite" / "journal.sqlite")
     assert found.states["accepted"] == 1
     assert found.lost_price > 0

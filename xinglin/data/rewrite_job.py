@@ -21,6 +21,7 @@ from xinglin.safety import faithfulness, pii
 from xinglin.safety.faithfulness import Finding
 from xinglin.schema import Message
 
+TIMEOUT = 300.0  # seconds for one whole answer
 ROOM = 2048  # tokens for an answer; doubled once when the answer is cut
 EXPECTED = 520  # tokens of a usual answer, for estimates before the endpoint has counted any
 DENSITY = 0.64  # tokens per Chinese character with Qwen's tokenizer
@@ -53,7 +54,7 @@ def prepare(recipe: Recipe) -> Job:
     """Check everything that can be checked before the first request."""
     settings = recipe.rewrite
     try:
-        endpoint = llm.endpoint(settings.base_url, settings.model, settings.key_file, settings.ca_file, settings.timeout)
+        endpoint = llm.endpoint(settings.base_url, settings.model, settings.key_file, settings.ca_file, TIMEOUT)
     except ValueError as error:
         raise ValueError(f"rewrite.{error}") from None
     for model in (settings.model, settings.judge):

@@ -23,7 +23,7 @@ from xinglin.evaluate.sides import Desk, Side
 from xinglin.records import Record
 
 FOLDER = "5-evaluate"
-SETTINGS = ("model", "revision", "hub", "seed", "serve", "evaluate")
+SETTINGS = ("model", "hub", "seed", "serve", "evaluate")
 JUDGE_TOKENS = 200
 
 
@@ -44,9 +44,7 @@ def questions_file(recipe: Recipe) -> Path:
 def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     settings, source = recipe.evaluate, questions_file(recipe)
     chosen = sample(records.load(source), settings.questions, recipe.seed)
-    engine = Engine.load(
-        recipe.base, recipe.folder / "4-train" / "adapter", recipe.serve.quantization, recipe.revision, recipe.hub
-    )
+    engine = Engine.load(recipe.base, recipe.folder / "4-train" / "adapter", recipe.serve.quantization, recipe.hub)
     sides.canary(engine, [pairs.dialogue(record) for record in chosen[:4]])
     both, desk = sides.pair(engine, recipe.serve.quantization), Desk(folder / "answers.jsonl", settings.batch_size)
     results = compare(chosen, both, desk, settings.max_new_tokens)
@@ -200,11 +198,6 @@ def repeat(recipe: Recipe, source: Path, fingerprint: str) -> dict[str, Any]:
     return {
         "questions": {"file": str(source), "sha256": records.sha256(source), "seed": recipe.seed},
         "evaluate": recipe.evaluate.model_dump(mode="json"),
-        "model": {
-            "base": recipe.model,
-            "revision": recipe.revision,
-            "hub": recipe.hub,
-            "quantization": recipe.serve.quantization,
-        },
+        "model": {"base": recipe.model, "hub": recipe.hub, "quantization": recipe.serve.quantization},
         "prompt": fingerprint,
     }

@@ -150,8 +150,9 @@ def named(argument: str, name: str, questions: Sequence[str]) -> Side:
     if path.suffix == ".jsonl":
         return of_file(path, name, questions)
     if (path / "adapter_config.json").is_file():
-        base = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
-        engine = Engine.load(base, path)
+        settings = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
+        revision = f"@{settings['revision']}" if settings.get("revision") else ""
+        engine = Engine.load(settings["base_model_name_or_path"] + revision, path)
         return of_engine(engine, name, True, {"adapter": records.sha256(path / "adapter_model.safetensors")})
     return of_engine(Engine.load(argument), name, False, {})
 

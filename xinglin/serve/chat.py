@@ -108,7 +108,7 @@ def local(recipe: Recipe, adapter: Path | None) -> AnyEngine:
         say("The built-in model shows how everything works; what it says has no medical meaning.")
     from xinglin.engine import Engine  # torch, only when there is something to load
 
-    return Engine.load(recipe.base, adapter, recipe.serve.quantization, recipe.revision, recipe.hub)
+    return Engine.load(recipe.base, adapter, recipe.serve.quantization, recipe.hub)
 
 
 def _one_question(question: str) -> str:

@@ -95,7 +95,7 @@ def backend(recipe: Recipe) -> Backend:
         say(f"no adapter in {recipe.folder / '4-train'} yet: serving the base model alone (`xinglin train` makes one)")
     from xinglin.engine import Engine  # torch, only once the port is bound
 
-    engine = Engine.load(recipe.base, adapter, recipe.serve.quantization, recipe.revision, recipe.hub)
+    engine = Engine.load(recipe.base, adapter, recipe.serve.quantization, recipe.hub)
     say(f"ready: {engine.name}" + (f" with {adapter}" if adapter else ""))
     return Local(engine, recipe.name)
 

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
 
-from xinglin import engine, records
+from xinglin import engine, hub, records
 from xinglin.config import Recipe
 
 
@@ -29,7 +29,6 @@ def add_adapter(base: PreTrainedModel, recipe: Recipe) -> PeftModel:
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
@@ -52,10 +51,12 @@ def save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, recipe: R
     """The adapter as any PEFT user expects it; the folder appears whole or not at all."""
     temporary = folder.with_name(".adapter")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.peft_config["default"].base_model_name_or_path = recipe.model if recipe.model != "demo" else str(base)
+    config = model.peft_config["default"]
+    name, revision = hub.split_revision(recipe.model)
+    config.base_model_name_or_path, config.revision = name if recipe.model != "demo" else str(base), revision
     model.save_pretrained(str(temporary))
     tokenizer.save_pretrained(temporary)
-    identity = {"fingerprint": engine.prompt_fingerprint(tokenizer), "base": recipe.model, "revision": recipe.revision}
+    identity = {"fingerprint": engine.prompt_fingerprint(tokenizer), "base": recipe.model}
     records.write_json(temporary / engine.FINGERPRINT, identity)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)

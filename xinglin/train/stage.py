@@ -22,7 +22,7 @@ from xinglin.train.rows import Rows, check, sample, show_first, tokenize
 from xinglin.train.trainer import make_trainer
 
 FOLDER = "4-train"
-SETTINGS = ("model", "revision", "seed", "train")
+SETTINGS = ("model", "seed", "train")
 
 
 def inputs(recipe: Recipe) -> list[Path]:
@@ -35,7 +35,7 @@ def inputs(recipe: Recipe) -> list[Path]:
 
 def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     set_seed(recipe.seed)
-    base = hub.find_model(recipe.base, recipe.revision, recipe.hub)
+    base = hub.find_model(recipe.base, recipe.hub)
     tokenizer = engine.load_tokenizer(base)
     chosen, held = (records.load(path) for path in inputs(recipe))
     train = tokenize(sample(chosen, recipe), tokenizer, recipe.train.max_length)

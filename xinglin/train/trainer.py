@@ -26,6 +26,8 @@ from xinglin.train.log import Log, say
 from xinglin.train.model import trainable
 from xinglin.train.rows import LengthBuckets, Rows, collate
 
+WARMUP = 0.05  # share of the steps in which the learning rate rises linearly
+
 
 def make_trainer(model: PeftModel, recipe: Recipe, train: Rows, validation: Rows, checkpoints: Path, log: Log) -> Trainer:
     settings = recipe.train
@@ -37,7 +39,7 @@ def make_trainer(model: PeftModel, recipe: Recipe, train: Rows, validation: Rows
         output_dir=str(checkpoints), num_train_epochs=settings.epochs, seed=recipe.seed, data_seed=recipe.seed,
         per_device_train_batch_size=settings.micro_batch_size, per_device_eval_batch_size=settings.micro_batch_size,
         gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
-        learning_rate=settings.learning_rate, lr_scheduler_type="cosine", warmup_steps=math.ceil(settings.warmup * total),
+        learning_rate=settings.learning_rate, lr_scheduler_type="cosine", warmup_steps=math.ceil(WARMUP * total),
         optim="adamw_torch_fused", bf16=bf16, fp16=on_gpu and not bf16,
         activation_checkpointing=settings.gradient_checkpointing, activation_checkpointing_kwargs={"use_reentrant": False},
         remove_unused_columns=False, label_names=["labels"],
