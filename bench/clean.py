@@ -3,6 +3,7 @@
     python bench/clean.py rows --count 1000000        read + normalise + filter + personal data, then copies; peak memory
     python bench/clean.py peers --count 20000         the same work by each peer, each in its own environment (bench/peers/*.sh)
     python bench/clean.py recall                      copies found, against brute force over all pairs
+    python bench/clean.py ray --count 200000          the stage on a local cluster of two nodes; memory of driver and workers
     python bench/clean.py hostile                     a 2 GB array, a 50 MB line and the like: outcome, seconds, memory
 
 Rows are semi-synthetic: sentences of the real corpora under shared/data recombined at their real lengths, with copies, edits
@@ -161,7 +162,54 @@ def step_whole(path: Path, work: Path) -> dict[str, Any]:
     }
 
 
+RAY_NODES = """
+import json, os, sys, warnings
+warnings.simplefilter("ignore")
+import ray
+from ray.cluster_utils import Cluster
+nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 10**9})
+nodes.add_node(num_cpus=1, object_store_memory=10**9)
+ray.init(address=nodes.address, log_to_driver=False, logging_level="error")
+from xinglin import cli, config
+recipe = config.build({"name": "ray", "model": "demo", "runs": sys.argv[2], "data": [sys.argv[1]], "clean": {"engine": "ray"}})
+facts = cli.execute("clean", recipe)
+print(json.dumps({"rows": facts["rows"], "kept": facts["kept"], "nodes": len(ray.nodes())}))
+ray.shutdown()
+nodes.shutdown()
+"""
+
+
+def step_ray(path: Path, work: Path) -> dict[str, Any]:
+    """The stage on two nodes; peak memory (GB) of its driver and of its largest worker, sampled every half second."""
+    driver = subprocess.Popen([sys.executable, "-c", RAY_NODES, str(path), str(work)], stdout=subprocess.PIPE, text=True)
+    peaks = {"driver": 0.0, "worker": 0.0}
+    while driver.poll() is None:
+        for role, memory in resident(driver.pid):
+            peaks[role] = max(peaks[role], memory)
+        time.sleep(0.5)
+    assert driver.stdout is not None
+    result: dict[str, Any] = json.loads(driver.stdout.read().splitlines()[-1])
+    return {**result, **{f"{role}_peak_gb": round(memory, 3) for role, memory in peaks.items()}}
+
+
+def resident(driver: int) -> Iterator[tuple[str, float]]:
+    """Memory of its own (GB, without mapped files) of the driver and of every Ray worker."""
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            text, words = status.read_text(), status.with_name("cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        role = "driver" if int(status.parent.name) == driver else "worker" if words.startswith(b"ray::") else ""
+        if role and (found := re.search(r"RssAnon:\s+(\d+)", text)):
+            yield role, int(found[1]) / 1e6
+
+
 # ---------------------------------------------------------------- commands
+
+
+def ray(count: int, folder: Path) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        return child(__file__, "step-ray", str(corpus(count, folder)), name)
 
 
 def rows(count: int, folder: Path) -> dict[str, Any]:
@@ -349,20 +397,20 @@ def hostile(folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    steps = {"step-whole": step_whole, "step-read": step_read, "step-ray": step_ray}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["rows", "peers", "recall", "hostile", "step-whole", "step-read"])
+    parser.add_argument("what", choices=["rows", "peers", "recall", "ray", "hostile", *steps])
     parser.add_argument("paths", type=Path, nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "xinglin-bench")
     options = parser.parse_args()
-    steps = {"step-whole": step_whole, "step-read": step_read}
     if options.what in steps:
         print(json.dumps(steps[options.what](*options.paths), ensure_ascii=False))
         return
     from common import RESULTS, save
 
     options.folder.mkdir(parents=True, exist_ok=True)
-    commands = {"rows": rows, "peers": peers, "recall": recall}
+    commands = {"rows": rows, "peers": peers, "recall": recall, "ray": ray}
     result = hostile(options.folder) if options.what == "hostile" else commands[options.what](options.count, options.folder)
     key = options.what if options.what == "hostile" else f"{options.what}-{options.count}"
     path = RESULTS / "clean.json"

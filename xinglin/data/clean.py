@@ -94,8 +94,7 @@ def _prepare(jobs: Sequence[Job], options: Options, work: Path) -> list[Part]:
 def _on_cluster(jobs: Sequence[Job], options: Options, work: Path) -> list[Part]:
     """The same functions as Ray tasks; rows pass between them through the work folder, which every node sees."""
     cluster = distributed.connect()
-    strided = [job._replace(first=first, of=cluster.cores) for job in jobs for first in range(cluster.cores)]
-    made = cluster.each("preparing", lambda job: distributed.prepare(job, options, work), strided)
+    made = cluster.each("preparing", lambda job: distributed.prepare(job, options, work), distributed.shares(jobs, cluster.cores))
     found = sorted((Part(source, Path(stem)) for part in made for source, stem in part), key=lambda part: part.stem)
     parts.refuse_unreadable(found)
     parts.write_fates(work, distributed.find(cluster, found, work, options.clean.near_duplicate))

@@ -66,6 +66,12 @@ def connect() -> Cluster:
     return Cluster(ray, max(1, int(ray.cluster_resources().get("CPU", 1))))
 
 
+def shares(jobs: Sequence[Job], cores: int) -> list[Job]:
+    """One task a file; where files are fewer than cores, several that each prepare every n-th batch (and read the whole file)."""
+    each = -(-cores // len(jobs))
+    return [job._replace(first=first, of=each) for job in jobs for first in range(each)]
+
+
 def prepare(job: Job, options: Options, work: Path) -> list[tuple[str, str]]:
     """Source and stem of every part of a job."""
     return [(part.source, str(part.stem)) for part, _ in parts.prepare_job(job, options, work, reading.Position())]
