@@ -15,6 +15,7 @@ import random
 import re
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -40,6 +41,7 @@ class Endpoint:
         self.latency, self.share, self.script, self.key, self.drip = latency, share, script, key, drip
         self.random = random.Random(7)
         self.requests = self.flying = self.most_flying = 0
+        self.first = self.last = 0.0  # monotonic seconds of the first request and the last answer
         self.charged: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
@@ -49,8 +51,8 @@ class Endpoint:
         self.headers: list[str] = []
 
     def stats(self) -> dict[str, Any]:
-        names = ("requests", "most_flying", "charged", "lost", "faults", "rows")
-        return {name: getattr(self, name) for name in names}
+        names = ("requests", "most_flying", "first", "last", "charged", "lost", "faults", "rows")
+        return {name: getattr(self, name) for name in names} | {"cpu": time.process_time()}
 
     def answer(self, head: str, body: bytes) -> tuple[str, bytes]:
         """The fault and the bytes of a reply: "" or a name of ``FAULTS`` or a status."""
@@ -139,6 +141,7 @@ class Connection(asyncio.Protocol):
             self.transport.write(_http(200, self.endpoint.stats()))
             return
         endpoint = self.endpoint
+        endpoint.first = endpoint.first or time.monotonic()
         endpoint.requests += 1
         endpoint.flying += 1
         endpoint.most_flying = max(endpoint.most_flying, endpoint.flying)
@@ -149,6 +152,7 @@ class Connection(asyncio.Protocol):
 
     def give(self, head: str, body: bytes) -> None:
         self.endpoint.flying -= 1
+        self.endpoint.last = time.monotonic()
         if self.transport.is_closing():
             return
         fault, reply = self.endpoint.answer(head, body)

@@ -254,6 +254,29 @@ def test_a_certificate_nobody_signed_is_refused_until_its_file_is_named(tmp_path
     assert states(tmp_path) == {"accepted": 1}
 
 
+def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus(tmp_path, PLAIN)
+    with Mock() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))
+        with Mock() as mock:
+            run(tmp_path, mock)
+            assert (mock.endpoint.requests, proxy.endpoint.requests) == (1, 0)
+        run(tmp_path, proxy, base_url="http://llm.internal/v1", model="n")
+        assert proxy.endpoint.requests == 1
+        assert proxy.endpoint.headers[0].startswith("POST http://llm.internal/v1/chat/completions")
+        monkeypatch.setenv("no_proxy", ".internal")
+        with pytest.raises(ValueError, match="cannot connect to http://llm.internal/v1"):
+            run(tmp_path, proxy, base_url="http://llm.internal/v1", model="o")
+        assert proxy.endpoint.requests == 1
+
+
+def test_a_proxy_that_does_not_speak_http_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus(tmp_path, PLAIN)
+    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1080")
+    with Mock() as mock, pytest.raises(ValueError, match="the environment names a socks5 proxy"):
+        run(tmp_path, mock, base_url="http://llm.internal/v1")
+
+
 # ---------------------------------------------------------------- money
 
 

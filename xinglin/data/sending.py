@@ -5,7 +5,6 @@ In: the unfinished rows of a journal. Out: the same rows in the journal, finishe
 """
 
 import asyncio
-import contextlib
 import json
 import random
 import signal
@@ -15,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import httpx
+import aiohttp
 
 from xinglin import llm, schema
 from xinglin.data import rewrite_job as rules
@@ -30,7 +29,6 @@ from xinglin.schema import Message
 BACKOFF = 1.0  # seconds before the second try; doubles, with jitter, up to LONGEST
 LONGEST = 60.0
 INTERRUPTED = "interrupted"
-SHARED = 8  # workers on one client: making one takes a millisecond, and searching a large pool takes longer with its size
 STREAK = 20  # rows that fail one after the other before the run stops
 
 
@@ -58,14 +56,12 @@ class Sender:
 
     async def work(self) -> None:
         """As many workers as may be in flight share one stream of rows; none waits for another."""
-        tasks, context = self._tasks(), llm.tls(self.job.endpoint)
+        tasks = self._tasks()
         workers = min(self.job.settings.concurrency, self.todo)
         showing = asyncio.create_task(progress.show(self))
         try:
-            async with contextlib.AsyncExitStack() as stack:
-                make = (llm.client(context, SHARED) for _ in range(0, workers, SHARED))
-                clients = [await stack.enter_async_context(one) for one in make]
-                await _all([asyncio.create_task(self._worker(clients[number // SHARED], tasks)) for number in range(workers)])
+            async with llm.client(self.job.endpoint, workers) as http:
+                await _all([asyncio.create_task(self._worker(http, tasks)) for _ in range(workers)])
         finally:
             showing.cancel()
 
@@ -89,11 +85,11 @@ class Sender:
                 record = Record(**json.loads(file.readline()))
                 yield Task(record, entry, *rules.masked(record))
 
-    async def _worker(self, http: httpx.AsyncClient, tasks: Iterator[Task]) -> None:
+    async def _worker(self, http: aiohttp.ClientSession, tasks: Iterator[Task]) -> None:
         while not self._halt.is_set() and (task := next(tasks, None)):
             await self._row(http, task)
 
-    async def _row(self, http: httpx.AsyncClient, task: Task) -> None:
+    async def _row(self, http: aiohttp.ClientSession, task: Task) -> None:
         """Ask until the answer is accepted or one kind of trouble has met its limit."""
         entry, met, told = task.entry, Counter[str](), list[str]()
         while True:
@@ -140,7 +136,7 @@ class Sender:
 
     async def _ask(
         self,
-        http: httpx.AsyncClient,
+        http: aiohttp.ClientSession,
         endpoint: llm.Endpoint,
         messages: list[Message],
         room: int,
@@ -178,7 +174,7 @@ class Sender:
         return None if reply.verdict == "stop" or (self._halt.is_set() and reply.unreached) else reply
 
     async def _second_opinion(
-        self, http: httpx.AsyncClient, task: Task, text: str, verdict: Verdict, entry: Entry
+        self, http: aiohttp.ClientSession, task: Task, text: str, verdict: Verdict, entry: Entry
     ) -> tuple[Verdict, Entry]:
         """Ask the judge, three times if it does not answer in form; without a verdict the row says so."""
         assert self.job.judge

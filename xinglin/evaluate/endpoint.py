@@ -21,7 +21,7 @@ def ask(endpoint: llm.Endpoint, batch: Sequence[list[Message]], max_tokens: int,
 
 async def _ask(endpoint: llm.Endpoint, batch: Sequence[list[Message]], max_tokens: int, pause: float) -> list[llm.Reply]:
     gate = asyncio.Semaphore(AT_ONCE)
-    async with llm.client(llm.tls(endpoint), AT_ONCE) as http:
+    async with llm.client(endpoint, AT_ONCE) as http:
 
         async def one(messages: list[Message]) -> llm.Reply:
             async with gate:
