@@ -265,7 +265,7 @@ def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(tmp_path: P
         assert proxy.endpoint.requests == 1
         assert proxy.endpoint.headers[0].startswith("POST http://llm.internal/v1/chat/completions")
         monkeypatch.setenv("no_proxy", ".internal")
-        with pytest.raises(ValueError, match="cannot connect to http://llm.internal/v1"):
+        with pytest.raises(ValueError, match="cannot connect to http"):
             run(tmp_path, proxy, base_url="http://llm.internal/v1", model="o")
         assert proxy.endpoint.requests == 1
 
