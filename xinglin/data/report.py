@@ -142,7 +142,8 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .flow div{flex:1 1 120px;border-left:4px solid var(--green);padding:4px 12px}
 .flow div.out{border-color:var(--red)}.flow span{color:var(--soft)}
 .flow b{display:block;font-size:1.35rem;font-variant-numeric:tabular-nums}
-.track{min-width:200px;margin-top:7px}
+td:first-child{min-width:6.5em;overflow-wrap:anywhere}.wide svg{min-width:560px;display:block}
+.track{min-width:100px;margin-top:7px}
 .bar{background:var(--green);height:10px;border-radius:3px;min-width:2px}.bar.red{background:var(--red)}
 details{margin:6px 0}summary{cursor:pointer}blockquote{margin:6px 0 6px 12px;padding-left:10px;border-left:3px solid var(--line);
 white-space:pre-wrap;overflow-wrap:anywhere;font-size:.9rem}blockquote small{color:var(--soft);display:block}
@@ -251,7 +252,8 @@ def _lengths(tally: Tally, max_length: int) -> str:
         f"超过 {limit:,}：{tally.longer(limit):,} 行（{_share(tally.longer(limit), tally.kept.total())}）" for limit in _LIMITS
     )
     own = f"超过 train.max_length = {max_length:,} 的有 {tally.longer(max_length):,} 行，训练时会整行略去，不会截断。"
-    chart = f'<svg viewBox="0 0 930 144" width="100%" role="img" aria-label="长度分布">{columns}{ticks}</svg>'
+    drawing = f'<svg viewBox="0 0 930 144" width="100%" role="img" aria-label="长度分布">{columns}{ticks}</svg>'
+    chart = f'<div class="wide">{drawing}</div>'
     return f"{chart}<p>每行训练文本的词元数（按每个字 {TOKENS_PER_CHARACTER} 个词元估计，含系统提示）。{own}</p><p>{over}。</p>"
 
 
@@ -282,4 +284,5 @@ def _bar(share: float) -> str:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{part / max(whole, 1):.1%}"
+    share = part / max(whole, 1)
+    return "不足 0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
