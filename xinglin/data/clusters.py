@@ -21,8 +21,6 @@ from xinglin.data.normalise import TURN
 from xinglin.data.progress import Progress
 from xinglin.records import digest
 
-_CHUNK = 10_000
-
 
 class Places:
     """Good rows by their number over all parts: text, question and where they came from."""

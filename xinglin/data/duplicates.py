@@ -17,6 +17,7 @@ GRAM = 5
 PERMUTATIONS = 128
 BANDS = 16
 SEED = 42
+BLOCK = 2_000  # texts hashed at once: some tens of MB, which the caches still like
 REACH = 64  # neighbours each row of a long run of candidates is compared with
 
 Hashes = NDArray[np.uint64]
@@ -55,10 +56,13 @@ def _roll(codes: Hashes, size: int) -> Hashes:
 
 def band_hashes(texts: Sequence[str], bands: int = BANDS) -> Hashes:
     """MinHash signatures folded into one hash per band: (rows, bands). More bands find pairs that are less alike."""
+    parts = [_band_hashes(texts[start : start + BLOCK], bands) for start in range(0, len(texts), BLOCK)]
+    return np.concatenate(parts) if parts else np.empty((0, bands), np.uint64)
+
+
+def _band_hashes(texts: Sequence[str], bands: int) -> Hashes:
     from rensa import RMinHash
 
-    if not texts:
-        return np.empty((0, bands), np.uint64)
     hashes, offsets = gram_hashes(texts)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets.astype(np.uint64), PERMUTATIONS, SEED)
     signature = np.array(matrix.to_rows(), np.uint64).reshape(len(texts), bands, -1)
@@ -74,13 +78,18 @@ def jaccard(first: str, second: str) -> float:
     return overlap(grams(first), grams(second))
 
 
-def overlap(one: frozenset[str], other: frozenset[str]) -> float:
+def overlap(one: set[str], other: set[str]) -> float:
     shared = len(one & other)
     return shared / (len(one) + len(other) - shared)
 
 
-def grams(text: str) -> frozenset[str]:
-    return frozenset(text[start : start + GRAM] for start in range(max(len(text) - GRAM + 1, 1)))
+def grams(text: str) -> set[str]:
+    return {text[start : start + GRAM] for start in range(max(len(text) - GRAM + 1, 1))}
+
+
+def remembered(text: Callable[[int], str]) -> Callable[[int], set[str]]:
+    """The grams of a row by its number; of the last rows they are not made again."""
+    return functools.lru_cache(4096)(lambda number: grams(text(number)))
 
 
 # ---------------------------------------------------------------- components
@@ -153,7 +162,7 @@ def _lagged(hashes: Hashes, numbers: Positions, lag: int) -> Positions:
 def _verify(joined: Components, keys: Positions, total: int, text: Callable[[int], str], threshold: float) -> list[int]:
     """Join the pairs that are similar enough; returns the keys of those that are not."""
     failed = []
-    known = functools.lru_cache(4096)(lambda number: grams(text(number)))
+    known = remembered(text)
     for key in keys.tolist():
         first, second = divmod(key, total)
         if joined.root(first) == joined.root(second):

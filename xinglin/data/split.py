@@ -87,13 +87,12 @@ def _row(record: records.Record) -> Row:
 
 def _alike(texts: Sequence[str]) -> list[Pair]:
     """Pairs of texts that may be alike, with their exact similarity; each pair once."""
-    rows = np.arange(len(texts))
-    keys = np.empty(0, np.int64)
-    for column in duplicates.band_hashes(texts, BANDS).T:
-        for pairs in duplicates.candidates(column, rows):
-            keys = np.union1d(keys, pairs[:, 0] * len(texts) + pairs[:, 1])
-    found = (divmod(key, len(texts)) for key in keys.tolist())
-    return [Pair(first, second, duplicates.jaccard(texts[first], texts[second])) for first, second in found]
+    rows, columns = np.arange(len(texts)), duplicates.band_hashes(texts, BANDS).T
+    found = [pairs for column in columns for pairs in duplicates.candidates(column, rows)]
+    keys = np.unique(np.concatenate([pairs[:, 0] * len(texts) + pairs[:, 1] for pairs in found]))
+    grams = duplicates.remembered(texts.__getitem__)
+    pairs = (divmod(key, len(texts)) for key in keys.tolist())
+    return [Pair(first, second, duplicates.overlap(grams(first), grams(second))) for first, second in pairs]
 
 
 def _groups(rows: Sequence[Row], alike: Mapping[str, Sequence[Pair]]) -> list[str]:
