@@ -9,8 +9,8 @@ ROOT = Path(xinglin.__file__).parent
 # Each room may import those below it and its own. Stages: data.clean, data.rewrite, data.split, train, evaluate, export, serve.
 LEVELS = [
     {"schema"},
-    {"records", "config", "reading", "shapes", "streams"},
-    {"engine", "llm", "hub", "safety", "card", "plots", "gguf", "fonts"},
+    {"records", "config", "reading", "shapes", "streams", "generation"},
+    {"engine", "batching", "structure", "llm", "hub", "safety", "card", "plots", "gguf", "fonts"},
     {"data", "train", "evaluate", "export", "serve", "doctor", "demo"},
     {"cli"},
 ]

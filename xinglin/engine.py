@@ -1,7 +1,7 @@
 """The engine: loads a base model with or without an adapter, turns messages into token ids, and generates text.
 
-In: messages of ``schema.messages``. Out: text, piece by piece (``Engine.stream``) or as a batch (``Engine.complete``), and the
-loss of given answers. It is the only module that loads weights and the only one that generates.
+In: messages of ``schema.messages``. Out: text, piece by piece (``Engine.stream``, many at once, see ``batching``) or as a fixed
+batch (``Engine.complete``), and the loss of given answers. It is the only module that loads weights; all generation starts here.
 """
 
 import contextlib
@@ -11,10 +11,10 @@ import re
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from queue import Queue
 from typing import Any
 
 import torch
@@ -26,14 +26,14 @@ from transformers import (
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    StoppingCriteria,
-    StoppingCriteriaList,
 )
-from transformers.generation.streamers import BaseStreamer
 from transformers.utils.logging import disable_progress_bar
 
 from xinglin import hub, schema
+from xinglin.batching import Batcher, Job
+from xinglin.generation import Post, Reply, Settings, Stream
 from xinglin.schema import Message
+from xinglin.structure import Codec, Free, Grammar, Guide, Sections, Written, vocabulary
 
 IGNORED = -100
 FINGERPRINT = "xinglin.json"
@@ -177,58 +177,6 @@ def _compare_fingerprint(adapter: Path, tokenizer: PreTrainedTokenizerBase) -> N
 # ---------------------------------------------------------------- generating
 
 
-@dataclass(frozen=True)
-class Reply:
-    """A finished answer. ``finish_reason``: "stop" (the model ended it) or "length" (it was cut); counts are tokens."""
-
-    text: str
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class Stream:
-    """The pieces of one answer as they come; ``close`` stops the generation, ``reply`` is there when the pieces end."""
-
-    def __init__(self, pieces: Iterator[str], cancel: threading.Event) -> None:
-        self._pieces = pieces
-        self._cancel = cancel
-        self.reply: Reply | None = None
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        return next(self._pieces)
-
-    def close(self) -> None:
-        self._cancel.set()
-
-
-class _Tokens(BaseStreamer):
-    """Hands the ids of ``generate`` over to another thread; None ends them, an exception is raised over there."""
-
-    def __init__(self) -> None:
-        self.queue: Queue[list[int] | BaseException | None] = Queue()
-        self.prompt_seen = False
-
-    def put(self, value: torch.Tensor) -> None:
-        if self.prompt_seen:
-            self.queue.put(value.flatten().tolist())
-        self.prompt_seen = True
-
-    def end(self) -> None:
-        self.queue.put(None)
-
-
-class _Cancelled(StoppingCriteria):
-    def __init__(self, cancel: threading.Event) -> None:
-        self.cancel = cancel
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
-        return torch.full((len(input_ids),), self.cancel.is_set(), device=input_ids.device)
-
-
 class Engine:
     """One base model in memory, with at most one adapter that can be switched off per request."""
 
@@ -255,73 +203,47 @@ class Engine:
         """Longest prompt plus answer, in tokens."""
         return int(self.model.config.max_position_embeddings)
 
-    def stream(
-        self,
-        messages: Sequence[Message],
-        *,
-        tuned: bool = True,
-        max_new_tokens: int = 1024,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-    ) -> Stream:
-        """Generate one answer; temperature 0 is greedy. Pieces never end inside a character nor hold a stop string.
+    def stream(self, messages: Sequence[Message], **settings: Any) -> Stream:
+        """Generate one answer with the ``Settings`` named. Pieces never end inside a character nor hold a stop string.
 
         Raises ``ValueError`` where the prompt leaves no room for an answer.
         """
+        return Stream(self.begin, messages, Settings(**settings))
+
+    def begin(self, messages: Sequence[Message], settings: Settings, post: Post) -> Callable[[], None]:
+        """Start an answer beside those that are being written; returns what stops it. Raises ``ValueError`` as ``stream`` does,
+        and for a JSON schema that cannot be kept."""
         ids = encode(self.tokenizer, messages)
-        config = self._generation(self._room([len(ids)], max_new_tokens), temperature, top_p)
-        cancel, tokens = threading.Event(), _Tokens()
-        prompt = torch.tensor([ids], device=self.model.device)
-        arguments = {"streamer": tokens, "stopping_criteria": StoppingCriteriaList([_Cancelled(cancel)])}
-        worker = threading.Thread(target=self._work, args=(prompt, config, tuned, seed, arguments, tokens.queue), daemon=True)
-        stream = Stream(iter(()), cancel)
-        stream._pieces = self._decode(stream, worker, tokens.queue, len(ids), stop)
-        return stream
+        settings = replace(
+            settings,
+            tuned=settings.tuned and self.adapter is not None,
+            max_new_tokens=self._room([len(ids)], settings.max_new_tokens),
+        )
+        job = Job(ids, settings, self._guide(settings), Written(self._codec), post, self.model.device)
+        self._batcher.submit(job)
+        return job.cancel
 
-    def _work(
-        self,
-        prompt: torch.Tensor,
-        config: GenerationConfig,
-        tuned: bool,
-        seed: int | None,
-        arguments: dict[str, Any],
-        queue: "Queue[Any]",
-    ) -> None:
-        try:
-            self._generate(prompt, torch.ones_like(prompt), config, tuned, seed, **arguments)
-        except Exception as error:  # raised again where the pieces are read
-            queue.put(error)
+    def _guide(self, settings: Settings) -> Guide:
+        if settings.json_schema:
+            return Grammar(self._vocabulary, settings.json_schema)
+        return Sections(self._codec, settings.max_new_tokens) if settings.sections else Free()
 
-    def _decode(
-        self, stream: Stream, worker: threading.Thread, queue: "Queue[Any]", prompt_tokens: int, stop: Sequence[str]
-    ) -> Iterator[str]:
-        worker.start()
-        hold = max((len(text) for text in stop), default=1) - 1
-        ids: list[int] = []
-        sent = text = ""
-        finish = "length"
-        while (item := queue.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            ids += item
-            if self._ended(ids):
-                finish = "stop"
-            text = self._text(ids)
-            cut = _first_stop(text, stop)
-            if cut is not None:
-                finish, text = "stop", text[:cut]
-                stream.close()
-                break
-            ready = text.rstrip("�")[: len(text) - hold]
-            if len(ready) > len(sent):
-                yield ready[len(sent) :]
-                sent = ready
-        worker.join()
-        if text[len(sent) :]:
-            yield text[len(sent) :]
-        stream.reply = Reply(text, finish, prompt_tokens, len(ids))
+    @cached_property
+    def _codec(self) -> Codec:
+        return Codec(self.tokenizer)
+
+    @cached_property
+    def _vocabulary(self) -> Any:
+        return vocabulary(self.tokenizer, self.model.config.vocab_size)
+
+    @cached_property
+    def _batcher(self) -> Batcher:
+        return Batcher(self.causal, (True, False) if self.adapter else (False,), self._alone)
+
+    @contextlib.contextmanager
+    def _alone(self, tuned: bool) -> Iterator[None]:
+        with self._lock, self._switched(tuned):
+            yield
 
     def complete(
         self,
@@ -373,12 +295,12 @@ class Engine:
         return logits.float().log_softmax(-1)[:, [ids[0] for ids in wanted]].tolist()  # type: ignore[no-any-return]
 
     def _generate(
-        self, ids: torch.Tensor, mask: torch.Tensor, config: GenerationConfig, tuned: bool, seed: int | None, **arguments: Any
+        self, ids: torch.Tensor, mask: torch.Tensor, config: GenerationConfig, tuned: bool, seed: int | None
     ) -> torch.Tensor:
         with self._lock, self._switched(tuned), torch.inference_mode():
             if seed is not None:
                 torch.manual_seed(seed)
-            output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **arguments)
+            output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
         assert isinstance(output, torch.Tensor)
         return output
 
@@ -413,9 +335,6 @@ class Engine:
         kept = ids[: ids.index(end) + 1] if end in ids else ids
         return Reply(self._text(kept), "stop" if end in ids else "length", prompt_tokens, len(kept))
 
-    def _ended(self, ids: list[int]) -> bool:
-        return bool(ids[-1] == self.tokenizer.eos_token_id)
-
     def _text(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
@@ -440,8 +359,3 @@ def _last_turn(labels: list[int]) -> list[int]:
     while start and labels[start - 1] != IGNORED:
         start -= 1
     return [label if start <= i <= end else IGNORED for i, label in enumerate(labels)]
-
-
-def _first_stop(text: str, stop: Sequence[str]) -> int | None:
-    found = [text.find(word) for word in stop if word in text]
-    return min(found) if found else None

@@ -166,6 +166,52 @@ def _has_content(body: str) -> bool:
     return any(_CONTENT.search(_LABEL.sub("", line)) for line in body.split("\n"))
 
 
+PIECES = tuple(Answer.from_points([("\0", "\0")] * len(TITLES)).render().split("\0")[:-1])
+"""What stands before each of the six points in a rendered answer: its label, before the first of a section the title too."""
+
+_LEAD = r"[ \t　]*(?:#{1,6}[ \t]*)?(?:[-*•][ \t　]+)?(?:\*\*|【|\[)?[ \t　]*"
+_LABELS = tuple(label for title in TITLES for label in POINTS[title])
+_OPENING = re.compile(
+    _LEAD + r"(?:[（(]?(?P<ordinal>[一二三])[）)]?[、.．:：]|第(?P<part>[一二三])部分"
+    r"|(?:[（(]?[1-9][、.．)）:：][ \t　]*)?(?:\*\*|【|\[)?(?P<label>" + "|".join(_LABELS) + ")"
+    r"|(?P<second>[（(]?2[、.．)）:：](?=[^\d])))"
+)
+_NUMBERED = re.compile(_LEAD + r"(?:第?[（(]?[一二三1-9]?(?:部分?)?[）)]?[、.．:：]?)[ \t　]*(?:\*\*|【|\[)?[ \t　]*")
+
+
+def titles(text: str) -> list[str]:
+    """The titles that ``text`` opens sections with, in its order."""
+    return [title for title, _ in _split(text)[1]]
+
+
+def has_content(text: str) -> bool:
+    """Whether a section or a point says anything beyond labels."""
+    return _has_content(text)
+
+
+def finished(text: str) -> bool:
+    """Whether the last sentence of ``text`` is complete."""
+    return bool(_FINISHED.search(text.rstrip()))
+
+
+def advances(line: str, point: int) -> bool:
+    """Whether a line opens a point after ``point`` (0 to 5): by title, ordinal or label, or as the second of its section."""
+    found: list[int] = []
+    if (heading := _HEADING.match(line)) and _is_heading(heading):
+        found.append(2 * TITLES.index(ALIASES.get(heading["title"], heading["title"])))
+    if opening := _OPENING.match(line):
+        ordinal, label = opening["ordinal"] or opening["part"], opening["label"]
+        found.append(2 * ORDINALS.index(ordinal) if ordinal else _LABELS.index(label) if label else point + 1 - point % 2)
+    return any(target > point for target in found)
+
+
+def undecided(line: str) -> bool:
+    """Whether a line so short may still become a title or a label."""
+    numbered = _NUMBERED.match(line)
+    rest = line[numbered.end() :] if numbered else line
+    return any(name.startswith(rest) for name in (*TITLES, *ALIASES, *_LABELS))
+
+
 def points_present(text: str) -> int:
     """How many of the six points ``text`` names inside the section they belong to (0 to 6)."""
     sections = Answer.parse(text).sections
