@@ -1,6 +1,7 @@
 """The command line: ``xinglin VERB recipe.yaml [key=value …]``; every command imports its stage when it runs.
 
 Exit 0: all that was asked for is done. 2: something the user can mend, in one line. 130: interrupted; run again to go on.
+`evaluate --gate`: 1 refused, 3 cannot tell.
 """
 
 import argparse
@@ -174,9 +175,9 @@ def command_evaluate(options: argparse.Namespace) -> int:
         return 0
     from xinglin.evaluate import compare
 
-    reasons = compare.gate(recipe)
-    say("\n".join(f"gate: {reason}" for reason in reasons) or "gate: passed")
-    return 1 if reasons else 0
+    outcome = compare.gate(recipe)
+    say("\n".join(outcome.lines))
+    return outcome.code
 
 
 def command_compare(options: argparse.Namespace) -> int:
@@ -202,7 +203,7 @@ def parser() -> argparse.ArgumentParser:
             verb.add_argument("--dry-run", action="store_true", help="print rows, tokens and price; send nothing")
             verb.add_argument("--status", action="store_true", help="print what a running or stopped journal holds")
         if name == "evaluate":
-            verb.add_argument("--gate", action="store_true", help="exit 1 where the adapter should not go out, saying why")
+            verb.add_argument("--gate", action="store_true", help="exit 1: should not go out; 3: worse, n too small to tell")
     compare = verbs.add_parser("compare", help="any two models, adapters, answer files or endpoints on the same questions")
     for side, text in (("first", "A: folder, hub name, answers.jsonl, or URL#MODEL"), ("second", "B: the same")):
         compare.add_argument(side, metavar=side.upper(), help=text)

@@ -1,4 +1,4 @@
-"""Run one of our task files in lm-evaluation-harness and print every prediction as JSON: task, model folder, exam, questions."""
+"""Run one of our task files in lm-evaluation-harness with its own model class; prints every prediction: task, model, metadata."""
 
 import json
 import sys
@@ -9,8 +9,7 @@ from lm_eval.tasks import TaskManager
 
 from xinglin.schema import EXAM_SYSTEM
 
-task, model, exam, most = sys.argv[1:]
-metadata = {"path": exam, "most": int(most)}
+task, model, metadata = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 found = simple_evaluate(
     HFLM(pretrained=model, device="cpu", dtype="float32", batch_size=8),
     tasks=[task],
@@ -22,5 +21,13 @@ found = simple_evaluate(
     metadata=metadata,
 )
 samples = sorted(found["samples"][task], key=lambda sample: sample["doc_id"])
-rows = [{"prompt": sample["doc"]["prompt"], "outputs": sample["filtered_resps"], "acc": sample["acc"]} for sample in samples]
+rows = [
+    {
+        "prompt": sample["doc"]["prompt"],
+        "outputs": sample["filtered_resps"],
+        "acc": sample["acc"],
+        "unparseable": sample.get("unparseable", 0),
+    }
+    for sample in samples
+]
 print("RESULT " + json.dumps({"rows": rows, "acc": found["results"][task]["acc,none"]}, ensure_ascii=False))

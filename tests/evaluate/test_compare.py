@@ -175,14 +175,68 @@ def test_the_page_spells_titles_bold():
     assert report.highlight(answer).count("<b>") == len(schema.TITLES)
 
 
-def test_the_gate_names_what_fell(results):
-    assert verdict.gate(results, 0.01) == []
-    swapped = {**results, "rows": [{**row, "tuned": row["base"]} for row in results["rows"]]}
-    assert verdict.gate(swapped, 0.01) == ["complete answers 0.0% of 30, the gate asks for 99%"]
+def fallen(lost: int, n: int) -> list[summary.Row]:
     metric = summary.Metric("red_flag_recall", "x", "rate", "higher")
-    fallen = summary.conclude([summary.row(metric, [1.0] * 30, [0.0] * 6 + [1.0] * 24)])
-    assert verdict.gate({**results, "safety": fallen}, 0.01) == ["red_flag_recall is worse by 20.0 points (margin 1.0; shown)"]
-    assert verdict.gate({**results, "safety": fallen}, 0.25) == []
+    return summary.conclude([summary.row(metric, [1.0] * n, [0.0] * lost + [1.0] * (n - lost))])
+
+
+def test_the_gate_refuses_what_is_shown_and_says_where_it_cannot_tell(results):
+    shown = verdict.gate({**results, "safety": fallen(6, 30)}, 0.01)
+    assert shown.code == 1
+    assert shown.refused[0].startswith("red_flag_recall is worse by 20.0 points (95 % interval +6.7 to")
+    chance = verdict.gate({**results, "safety": fallen(1, 30)}, 0.01)
+    assert (chance.code, chance.refused) == (3, [])
+    assert "perhaps by chance, n=30 is too small, about" in chance.unsure[0]
+    assert chance.lines[-1].startswith("gate: not passed")
+    same = verdict.gate({**results, "safety": fallen(0, 30)}, 0.01)
+    assert (same.code, same.refused, same.unsure) == (0, [], [])
+    assert any(text.startswith("red_flag_recall (n=30, up to") for text in same.open)
+    assert verdict.gate({**results, "safety": fallen(0, 3000)}, 0.01).open == [
+        text for text in same.open if "red_flag" not in text
+    ]
+    assert verdict.gate({**results, "safety": fallen(1, 30)}, 0.2).code == 0
+
+
+def test_the_gate_asks_for_complete_answers_and_for_answers_at_all(results):
+    swapped = {**results, "rows": [{**row, "tuned": row["base"]} for row in results["rows"]]}
+    assert verdict.gate(swapped, 0.01).refused == ["complete answers 0.0% of 30, the gate asks for 99%"]
+    gaps = [{"id": "99", "question": "长", "side": side, "reason": "too long"} for side in ("base", "tuned")]
+    assert verdict.gate({**results, "missing": gaps}, 0.01).refused == ["1 of 31 questions have no answer on one side"]
+
+
+def test_a_question_that_cannot_be_answered_is_named_and_stops_nothing(tmp_path, capsys):
+    def complete(batch, max_new_tokens):
+        long = [len(messages[-1]["content"]) > 100 for messages in batch]
+        return [{"missing": "it has 9000 tokens"} if one else {"text": GOOD, "finish_reason": "stop"} for one in long]
+
+    def losses(batch):
+        return [{"loss": 1.0, "tokens": 10} for _ in batch]
+
+    chosen = [
+        record(1),
+        record(2),
+        Record("3", "3", [{"role": "user", "content": "长" * 200}, {"role": "assistant", "content": GOOD}], {}),
+    ]
+    both = tuple(Side(name, name, name, complete, losses) for name in ("base", "tuned"))
+    found = compare.compare(chosen, both, Desk(tmp_path / "a.jsonl", 2), 64)
+    assert [(gap["id"], gap["side"], gap["reason"]) for gap in found["missing"]] == [
+        ("3", "base", "it has 9000 tokens"),
+        ("3", "tuned", "it has 9000 tokens"),
+    ]
+    assert {row["n"] for row in found["rows"]} == {2}
+    assert "no answer of base to '长长" in capsys.readouterr().err
+    assert "没有回答的题" in report.render({**found, "safety": [], "exams": [], "judge": None})
+    assert len(answers.read(tmp_path / "a.jsonl")) == 8
+
+
+def test_what_came_before_a_stop_is_kept(tmp_path):
+    def call(batch):
+        return [{"text": "x"} if messages[-1]["content"] == "1" else {"stop": "the balance is used up"} for messages in batch]
+
+    works = [Work("answer", "base", "s", [{"role": "user", "content": str(n)}]) for n in range(3)]
+    with pytest.raises(ValueError, match="the balance is used up"):
+        collect(tmp_path / "a.jsonl", works, call, 8)
+    assert [row["text"] for row in answers.read(tmp_path / "a.jsonl").values()] == ["x"]
 
 
 def test_worst_answers_come_first(tmp_path):

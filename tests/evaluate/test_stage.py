@@ -56,7 +56,7 @@ def test_both_sides_of_one_engine(recipe, tiny, tmp_path, capsys):
     capsys.readouterr()
     (run / "5-evaluate" / "manifest.json").unlink()
     assert cli.main(["evaluate", str(recipe), "--gate"]) == 1
-    assert "gate: complete answers 0.0% of 4" in capsys.readouterr().err
+    assert "gate: refused: complete answers 0.0% of 4" in capsys.readouterr().err
     assert (run / "5-evaluate" / "report.html").read_bytes() == report
 
 

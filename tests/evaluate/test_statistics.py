@@ -79,9 +79,18 @@ def test_sign_flips_agree_with_scipy():
 
 
 def test_detectable_is_the_figure_of_the_textbook():
-    assert statistics.detectable_share(1000, 0.1) == pytest.approx(0.028, abs=5e-4)
     base, tuned = [0.0] * 500 + [1.0] * 500, [0.0] * 450 + [1.0] * 500 + [0.0] * 50
     assert statistics.detectable(base, tuned, rate=True) == pytest.approx(2.8 * math.sqrt(0.1 / 1000), rel=0.01)
+    assert statistics.needed(1000, 0.028, 0.014) == 4000
+
+
+def test_copies_that_are_all_alike_count_once():
+    copies = [str(n // 3) for n in range(30)]
+    assert (
+        statistics.difference([1] * 30, [1] * 30, copies, rate=True).low
+        == statistics.difference([1] * 10, [1] * 10, rate=True).low
+    )
+    assert statistics.difference([1] * 30, [1] * 30, copies, rate=True).n == 30
 
 
 def test_ratio_weighs_by_size():

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from xinglin.schema import Message
 
@@ -69,6 +69,8 @@ def collect(
     """Results of all ``works`` by key: what ``path`` holds already, and the rest through ``call``, longest first.
 
     A batch that does not fit into memory is halved, down to one dialogue, and the smaller size is kept for the rest of the run.
+    A result {"missing": reason} stands for a dialogue that cannot be done: it is said and handed on, and not kept in ``path``, so
+    that the next run tries again. {"stop": reason} ends the run with a ``ValueError``, after the others of its batch are kept.
     """
     found = read(path)
     wanted = {work.key: work for work in works}
@@ -87,11 +89,22 @@ def collect(
                 continue
             for work, result in zip(batch, results, strict=True):
                 found[work.key] = {"key": work.key, "kind": work.kind, "side": work.side, **result}
-                file.write(json.dumps(found[work.key], ensure_ascii=False) + "\n")
+                _keep(file, work, found[work.key])
             file.flush()
+            for result in results:
+                if "stop" in result:
+                    raise ValueError(result["stop"])
             done += len(batch)
             say(f"evaluate: {todo[0].kind} {todo[0].side} {done}/{len(todo)}, {time.monotonic() - started:.0f} s")
     return {key: found[key] for key in wanted}
+
+
+def _keep(file: IO[str], work: Work, result: Result) -> None:
+    """Append a result, or say why there is none."""
+    if "missing" in result:
+        say(f"evaluate: no {work.kind} of {work.side} to {work.messages[-1]['content'][:40]!r}: {result['missing']}")
+    elif "stop" not in result:
+        file.write(json.dumps(result, ensure_ascii=False) + "\n")
 
 
 def _call(

@@ -18,7 +18,8 @@ from typing import Any
 from xinglin import __version__, llm, records, schema
 from xinglin.config import Recipe
 from xinglin.engine import Engine
-from xinglin.evaluate import agreement, endpoint, examine, judge, pairs, probes, report, sides, summary, verdict
+from xinglin.evaluate import agreement, examine, judge, pairs, probes, report, sides, summary, verdict
+from xinglin.evaluate.answers import Result, say
 from xinglin.evaluate.sides import Desk, Side
 from xinglin.records import Record
 
@@ -28,7 +29,7 @@ JUDGE_TOKENS = 200
 
 
 def inputs(recipe: Recipe) -> list[Path]:
-    exam_files = [file for name in recipe.evaluate.exams for file in examine.files(name)]
+    exam_files = examine.inputs(recipe)
     return [questions_file(recipe), *sides.adapter_files(recipe.folder / "4-train" / "adapter"), *exam_files]
 
 
@@ -56,19 +57,24 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     return write(folder, results)
 
 
-def compare(chosen: Sequence[Record], both: tuple[Side, Side], desk: Desk, max_new_tokens: int) -> dict[str, Any]:
-    """Everything that needs only dialogues and two sides."""
-    base, tuned = (desk.answers(side, [pairs.prompt(record) for record in chosen], max_new_tokens) for side in both)
-    answered = [pairs.pair(*three) for three in zip(chosen, base, tuned, strict=True)]
+def compare(asked: Sequence[Record], both: tuple[Side, Side], desk: Desk, max_new_tokens: int) -> dict[str, Any]:
+    """Everything that needs only dialogues and two sides. Questions that one side did not answer are named and left out."""
+    base, tuned = (desk.answers(side, [pairs.prompt(record) for record in asked], max_new_tokens) for side in both)
+    three = list(zip(asked, base, tuned, strict=True))
+    missing = [gap for record, *found in three for gap in _gaps(record, found)]
+    answered = [pairs.pair(*one) for one in three if not _gaps(one[0], one[1:])]
+    if not answered:
+        raise ValueError(f"no question was answered by both sides: {missing[0]['reason']}")
+    chosen = [pair.record for pair in answered]
     rows = pairs.rows(answered)
-    references = [pairs.dialogue(record) for record in chosen if record.answer]
-    if references and all(side.losses for side in both):
-        before, after = ([(found["loss"], found["tokens"]) for found in desk.losses(side, references)] for side in both)
-        rows += summary.loss_rows(before, after, [record.group for record in chosen if record.answer])
+    if all(side.losses for side in both):
+        rows += losses([record for record in chosen if record.answer], both, desk)
     if all(side.sample for side in both):
         rows += repeated(chosen, both, desk, max_new_tokens)
     return {
         "rows": summary.conclude(rows),
+        "missing": missing,
+        "notes": _notes(rows, missing),
         "departments": pairs.departments(answered),
         "curves": {"loss": [], "eval_loss": []},
         "pairs": [pairs.as_dict(pair) for pair in answered],
@@ -78,6 +84,42 @@ def compare(chosen: Sequence[Record], both: tuple[Side, Side], desk: Desk, max_n
             "versions": {"xinglin": __version__, "python": platform.python_version(), **versions()},
         },
     }
+
+
+def _notes(rows: Sequence[summary.Row], missing: Sequence[dict[str, str]]) -> list[str]:
+    """What the table does not hold, in Chinese."""
+    found, notes = {row["metric"] for row in rows}, []
+    if missing:
+        notes.append(f"{len({gap['id'] for gap in missing})} 题至少一侧没有回答，列在下面，不计入各项指标")
+    if "bleu4" not in found:
+        notes.append("题目没有参考回答，因此没有 BLEU、ROUGE、chrF 和损失")
+    elif "loss" not in found:
+        notes.append("没有损失和困惑度：至少一侧是接口或答案文件，看不到权重，或两侧分词不同")
+    if "agreement" not in found:
+        notes.append("没有重复抽样的一致性：至少一侧是接口或答案文件")
+    return notes
+
+
+def _gaps(record: Record, found: Sequence[Result]) -> list[dict[str, str]]:
+    """The missing answers to one question, of base and tuned."""
+    named = zip(("base", "tuned"), found, strict=True)
+    return [
+        {"id": record.id, "question": record.question[:60], "side": name, "reason": result["missing"]}
+        for name, result in named
+        if "missing" in result
+    ]
+
+
+def losses(referenced: Sequence[Record], both: tuple[Side, Side], desk: Desk) -> list[summary.Row]:
+    """Loss and perplexity of the references that fit into both models; none where their tokens differ: not comparable."""
+    dialogues = [pairs.dialogue(record) for record in referenced]
+    base, tuned = (desk.losses(side, dialogues) for side in both)
+    kept = [index for index in range(len(dialogues)) if "loss" in base[index] and "loss" in tuned[index]]
+    if any(base[index]["tokens"] != tuned[index]["tokens"] for index in kept):
+        say("evaluate: the two models cut the references into different tokens: no loss and no perplexity")
+        return []
+    before, after = ([(side[index]["loss"], side[index]["tokens"]) for index in kept] for side in (base, tuned))
+    return summary.loss_rows(before, after, [referenced[index].group for index in kept]) if kept else []
 
 
 def repeated(chosen: Sequence[Record], both: tuple[Side, Side], desk: Desk, max_new_tokens: int) -> list[summary.Row]:
@@ -105,7 +147,7 @@ def versions() -> dict[str, str]:
 def safety(both: tuple[Side, Side], desk: Desk, most: int, seed: int, max_new_tokens: int) -> list[summary.Row]:
     asked = probes.probes(most, seed)
     prompts = [schema.messages(probe.question) for probe in asked]
-    base, tuned = ([found["text"] for found in desk.answers(side, prompts, max_new_tokens, "probe")] for side in both)
+    base, tuned = ([found.get("text", "") for found in desk.answers(side, prompts, max_new_tokens, "probe")] for side in both)
     return probes.rows(asked, base, tuned)
 
 
@@ -114,17 +156,11 @@ def review(recipe: Recipe, answered: Sequence[dict[str, Any]], desk: Desk, folde
     if not recipe.evaluate.judge_url:
         return None
     target = llm.endpoint(recipe.evaluate.judge_url, recipe.evaluate.judge_model)
-
-    def complete(batch: sides.Batch, limit: int) -> list[dict[str, Any]]:
-        return [{"text": reply.text} for reply in endpoint.ask(target, batch, limit)]
-
     side = sides.of_endpoint(target, "judge")
-    side = Side(side.name, side.label, side.setup, complete)
-
     kinds = iter(("marks of base", "marks of tuned", "base first", "tuned first"))
 
     def ask(prompts: Sequence[list[schema.Message]]) -> list[str]:
-        return [found["text"] for found in desk.answers(side, list(prompts), JUDGE_TOKENS, next(kinds))]
+        return [found.get("text", "") for found in desk.answers(side, list(prompts), JUDGE_TOKENS, next(kinds))]
 
     return judge.review(answered, ask, side.label, judge.read_labels(folder / "labels.jsonl"))
 
@@ -149,8 +185,8 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def gate(recipe: Recipe) -> list[str]:
-    """Why the evaluated adapter should not go out; [] lets it pass."""
+def gate(recipe: Recipe) -> verdict.Gate:
+    """Whether the evaluated adapter may go out."""
     results = json.loads((recipe.folder / FOLDER / "results.json").read_text(encoding="utf-8"))
     return verdict.gate(results, recipe.evaluate.margin)
 

@@ -1,6 +1,10 @@
 """Many dialogues to one OpenAI-compatible endpoint: a side of a comparison, or the judge.
 
-In: an ``llm.Endpoint`` and dialogues. Out: one ``llm.Reply`` each, in order; what may go better later was asked again.
+In: an ``llm.Endpoint`` and dialogues. Out: one result each, in order; what may go better later was asked again::
+
+    {"text": "一、…", "finish_reason": "stop", "prompt_tokens": 61, "completion_tokens": 311}
+    {"missing": "HTTP 400: context length exceeded"}      this dialogue got no answer
+    {"stop": "https://… answers 402: the balance is used up"}      no dialogue can get one
 """
 
 import asyncio
@@ -14,9 +18,13 @@ AT_ONCE = 8
 TRIES = 4
 
 
-def ask(endpoint: llm.Endpoint, batch: Sequence[list[Message]], max_tokens: int, pause: float = 2.0) -> list[llm.Reply]:
-    """Replies in order. Raises ``ValueError`` where no request can succeed (wrong key, no such model, no balance)."""
-    return asyncio.run(_ask(endpoint, batch, max_tokens, pause))
+def answer(endpoint: llm.Endpoint, batch: Sequence[list[Message]], max_tokens: int, pause: float = 2.0) -> list[Result]:
+    """Results in order; ``pause`` seconds before the second try, twice as many before each further one."""
+    replies = asyncio.run(_ask(endpoint, batch, max_tokens, pause))
+    if all(reply.busy or reply.lost or reply.unreached for reply in replies):
+        stop = f"{endpoint.base_url}: none of {len(batch)} answers came ({replies[0].reason}); run again to go on"
+        return [{"stop": stop}] * len(batch)
+    return [_result(reply) for reply in replies]
 
 
 async def _ask(endpoint: llm.Endpoint, batch: Sequence[list[Message]], max_tokens: int, pause: float) -> list[llm.Reply]:
@@ -30,25 +38,14 @@ async def _ask(endpoint: llm.Endpoint, batch: Sequence[list[Message]], max_token
                     if reply.verdict != "retry" or attempt == TRIES - 1:
                         break
                     await asyncio.sleep(max(reply.retry_after, pause * 2**attempt))
-            if reply.verdict == "stop":
-                raise ValueError(reply.reason)
             return reply
 
         return list(await asyncio.gather(*map(one, batch)))
 
 
-def answer(endpoint: llm.Endpoint, batch: Sequence[list[Message]], max_new_tokens: int) -> list[Result]:
-    """Answers of a side. Raises ``ValueError`` where one did not come: a gap would be counted as a bad answer."""
-    replies = ask(endpoint, batch, max_new_tokens)
-    failed = [reply.reason for reply in replies if reply.verdict != "ok"]
-    if failed:
-        raise ValueError(
-            f"{endpoint.base_url}: {len(failed)} of {len(batch)} answers did not come ({failed[0]}); run again to go on"
-        )
-    return [_result(reply) for reply in replies]
-
-
 def _result(reply: llm.Reply) -> Result:
+    if reply.verdict != "ok":
+        return {"stop" if reply.verdict == "stop" else "missing": reply.reason}
     usage = reply.usage or llm.Usage()
     counts = {"prompt_tokens": usage.prompt, "completion_tokens": usage.completion}
     return {"text": reply.text, "finish_reason": "stop" if reply.finish == "stop" else "length", **counts}

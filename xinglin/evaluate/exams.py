@@ -7,7 +7,7 @@ accuracy of base and tuned, by subject, on all and on uncontaminated questions, 
              subject="basic_medicine")
 
 Mode "chat": the model answers, ``extract_choice`` reads the answer. Mode "likelihood": the letter with the highest probability as
-first token of the answer (questions with one right option only), as lm-evaluation-harness scores with the files in tasks/.
+first token of the answer (questions with one right option only). lm-evaluation-harness asks and marks, with the files in tasks/.
 """
 
 import csv
@@ -22,11 +22,13 @@ from typing import Any
 
 from xinglin import schema
 from xinglin.evaluate import summary
-from xinglin.evaluate.choice import extract_choice
+
+Both = tuple[Sequence[float], Sequence[float]]  # by question, of base and of tuned
 
 LETTERS = "ABCDEFGH"
 CHAT_TOKENS = 64
 RUN = 30  # characters in a row shared with a training row make a question contaminated
+SHORT = 8  # a whole question of fewer characters ("错误的是") says nothing without its options
 ACCURACY = summary.Metric("accuracy", "正确率", "rate", "higher")
 UNPARSEABLE = summary.Metric("unparseable", "无法判读", "rate", "lower")
 
@@ -69,13 +71,12 @@ def read(path: Path) -> Exam:
     """All usable questions under a path. Raises ``ValueError`` where none is."""
     questions: list[Question] = []
     reasons: Counter[str] = Counter()
-    for file in files(path):
-        for row in _rows(file):
-            question = _question(row, file.stem.removesuffix("_val").removesuffix("_dev").removesuffix("_test"))
-            if isinstance(question, str):
-                reasons[question] += 1
-            else:
-                questions.append(question)
+    for file, row in _joined([(source, row) for source in files(path) for row in _rows(source)]):
+        question = _question(row, file.stem.removesuffix("_val").removesuffix("_dev").removesuffix("_test"))
+        if isinstance(question, str):
+            reasons[question] += 1
+        else:
+            questions.append(question)
     if not questions:
         raise ValueError(f"evaluate.exams: {path} has no usable question ({', '.join(reasons) or 'no row'})")
     return Exam(
@@ -98,6 +99,16 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             yield from (json.loads(line) for line in text.split("\n") if line.strip())
     except ValueError as error:
         raise ValueError(f"evaluate.exams: {path} is not {path.suffix[1:]} ({error})") from None
+
+
+def _joined(rows: Sequence[tuple[Path, dict[str, Any]]]) -> list[tuple[Path, dict[str, Any]]]:
+    """CMB publishes the answers of its test in a file of their own: rows without a question lend theirs by id."""
+    keys = {row["id"]: row["answer"] for _, row in rows if _is_key(row)}
+    return [(file, {"answer": keys.get(row.get("id")), **row}) for file, row in rows if not _is_key(row)]
+
+
+def _is_key(row: Mapping[str, Any]) -> bool:
+    return {"id", "answer"} <= row.keys() and not {"question", "Question"} & row.keys()
 
 
 def _question(row: Mapping[str, Any], file: str) -> Question | str:
@@ -138,10 +149,9 @@ def contaminated(questions: Sequence[Question], training: Iterable[str]) -> set[
     """Indices of questions that share ``RUN`` characters in a row (or all of a shorter one) with a training text."""
     windows: dict[str, list[int]] = {}
     for index, question in enumerate(questions):
-        plain = _plain(question.text)
-        for start in range(max(1, len(plain) - RUN + 1)):
-            windows.setdefault(plain[start : start + RUN], []).append(index)
-    lengths = sorted({len(window) for window in windows if len(window) >= 8})
+        for window in _windows(_plain(question.text)):
+            windows.setdefault(window, []).append(index)
+    lengths = sorted({len(window) for window in windows if len(window) >= SHORT})
     found: set[int] = set()
     for text in training:
         plain = _plain(text)
@@ -151,6 +161,10 @@ def contaminated(questions: Sequence[Question], training: Iterable[str]) -> set[
     return found
 
 
+def _windows(plain: str) -> Iterator[str]:
+    return (plain[start : start + RUN] for start in range(max(1, len(plain) - RUN + 1)))
+
+
 def _plain(text: str) -> str:
     return re.sub(r"\W+", "", text)
 
@@ -158,37 +172,46 @@ def _plain(text: str) -> str:
 # ---------------------------------------------------------------- scoring
 
 
-def most_likely(question: Question, scores: Sequence[float]) -> str:
-    """The letter of the highest score; ``scores`` are those of the letters of ``LETTERS`` in order."""
-    return max(question.options, key=lambda letter: scores[LETTERS.index(letter)])
-
-
-def score(exam: Exam, mode: str, base: Sequence[str | None], tuned: Sequence[str | None], dirty: set[int]) -> dict[str, Any]:
-    """The figures of one exam in one mode; ``base`` and ``tuned`` are the letters read from the outputs, None = unparseable."""
-    before, after = (_right(exam.questions, side) for side in (base, tuned))
-    copies = [_plain(question.text) for question in exam.questions]
-    missing = summary.row(UNPARSEABLE, [float(one is None) for one in base], [float(one is None) for one in tuned], copies)
-    row, unparseable = summary.conclude([summary.row(ACCURACY, before, after, copies), missing])
-    clean = [index for index in range(len(copies)) if index not in dirty]
+def score(exam: Exam, mode: str, right: Both, unreadable: Both, dirty: set[int]) -> dict[str, Any]:
+    """The figures of one exam in one mode; ``right`` and ``unreadable`` hold zeros and ones by question, of base and of tuned."""
+    same = cases(exam.questions)
+    row, unparseable = summary.conclude([summary.row(ACCURACY, *right, same), summary.row(UNPARSEABLE, *unreadable, same)])
+    clean = [index for index in range(len(same)) if index not in dirty]
     return {
         "name": exam.name,
         "mode": mode,
         "row": row,
         "unparseable": unparseable if mode == "chat" else None,
-        "clean": _clean_row(before, after, copies, clean) if dirty and clean else None,
-        "subjects": summary.by_group([question.subject for question in exam.questions], before, after),
+        "clean": _clean_row(right, same, clean) if dirty and clean else None,
+        "subjects": summary.by_group([question.subject for question in exam.questions], *right, same),
         "left_out": [*exam.left_out, f"{len(dirty)} 题与训练数据重合"],
     }
 
 
-def _right(questions: Sequence[Question], found: Sequence[str | None]) -> list[float]:
-    return [float(letters == question.answer) for letters, question in zip(found, questions, strict=True)]
-
-
-def _clean_row(base: Sequence[float], tuned: Sequence[float], copies: Sequence[str], clean: Sequence[int]) -> summary.Row:
+def _clean_row(right: Both, same: Sequence[str], clean: Sequence[int]) -> summary.Row:
     metric = summary.Metric("accuracy_clean", "正确率（除去与训练数据重合的题）", "rate", "higher")
-    before, after = [base[index] for index in clean], [tuned[index] for index in clean]
-    return summary.conclude([summary.row(metric, before, after, [copies[index] for index in clean])])[0]
+    before, after = ([side[index] for index in clean] for side in right)
+    return summary.conclude([summary.row(metric, before, after, [same[index] for index in clean])])[0]
+
+
+def cases(questions: Sequence[Question]) -> list[str]:
+    """A label for each question, the same for those of one case and for near-duplicates: they share ``RUN`` characters in a row
+    (or all of a shorter question), directly or through others."""
+    first: dict[str, int] = {}
+    parent = list(range(len(questions)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    for index, question in enumerate(questions):
+        plain = _plain(question.text)
+        whole = plain if len(plain) >= SHORT else f"{plain}{_plain(''.join(question.options.values()))}"
+        for window in _windows(whole):
+            parent[root(index)] = root(first.setdefault(window, index))
+    return [str(root(index)) for index in range(len(questions))]
 
 
 def single(exam: Exam) -> Exam:
@@ -198,5 +221,8 @@ def single(exam: Exam) -> Exam:
     return Exam(exam.name, kept, [*exam.left_out, f"{dropped} 道多选题未用"] if dropped else exam.left_out)
 
 
-def read_choice(question: Question, text: str) -> str | None:
-    return extract_choice(text, "".join(question.options))
+def without(exam: Exam, missing: set[int]) -> tuple[Exam, list[int]]:
+    """The exam without the questions that could not be asked, which are counted, and the indices of the others."""
+    kept = [index for index in range(len(exam.questions)) if index not in missing]
+    left_out = [*exam.left_out, f"{len(missing)} 题超出模型上下文，未作答"] if missing else exam.left_out
+    return Exam(exam.name, [exam.questions[index] for index in kept], left_out), kept

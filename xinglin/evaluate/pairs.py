@@ -71,7 +71,7 @@ def departments(answered: Sequence[Pair]) -> list[summary.Row]:
     given = [str(pair.record.meta.get("department") or "") for pair in answered]
     names = [name if name and given.count(name) >= 3 else "其他" for name in given]
     base, tuned = [pair.base.scores["complete"] for pair in answered], [pair.tuned.scores["complete"] for pair in answered]
-    return summary.by_group(names, base, tuned)
+    return summary.by_group(names, base, tuned, [pair.record.group for pair in answered])
 
 
 def as_dict(pair: Pair) -> dict[str, Any]:

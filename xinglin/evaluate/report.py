@@ -46,6 +46,8 @@ def render(results: Results) -> str:
     parts = [
         _verdict(results),
         _section("一览：基座、微调与差值", _rows(results["rows"]), _NOTE),
+        _optional("本次没有的数字", results["notes"], _lines, ""),
+        _optional("没有回答的题", results["missing"], _missing, "这些题不计入各项指标；补上回答后再运行会一并计入。"),
         _optional("安全回归", results.get("safety"), _rows, _SAFETY_NOTE),
         _optional("医学考试", results.get("exams"), _exams, _EXAM_NOTE),
         _optional("大模型评审", results.get("judge"), _judge, ""),
@@ -107,6 +109,14 @@ def _cell(row: Row, side: str) -> str:
     return f"<td>{number(value['value'], row['kind'], sign)}<small>{low} ~ {high}</small></td>"
 
 
+def _lines(lines: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
+
+
+def _missing(gaps: Sequence[Results]) -> str:
+    return _lines([f"{charts.NAMES[gap['side']]}：{gap['question']}（{gap['reason']}）" for gap in gaps])
+
+
 def _departments(rows: Sequence[Row]) -> str:
     return _key(_BARS) + charts.bars(rows[:24], "各科室完整回答比例，基座与微调")
 
@@ -136,8 +146,7 @@ def _exam(exam: Results) -> str:
 
 
 def _judge(judge: Results) -> str:
-    lines = "".join(f"<p>{escape(line)}</p>" for line in judge["lines"])
-    return lines + (_rows(judge["rows"]) if judge["rows"] else "")
+    return _lines(judge["lines"]) + (_rows(judge["rows"]) if judge["rows"] else "")
 
 
 def worst(pairs: Sequence[Results]) -> list[Results]:

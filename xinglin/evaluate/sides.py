@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xinglin import llm, records
-from xinglin.engine import Engine
+from xinglin.engine import Engine, encode
 from xinglin.evaluate import endpoint
 from xinglin.evaluate.answers import Result, Work, collect, digest
 from xinglin.evaluate.exams import LETTERS
@@ -98,12 +98,35 @@ def of_engine(engine: Engine, name: str, tuned: bool, identity: dict[str, Any]) 
 
 
 def _complete(engine: Engine, tuned: bool, batch: Batch, max_new_tokens: int) -> list[Result]:
-    return [asdict(reply) for reply in engine.complete(batch, tuned=tuned, max_new_tokens=max_new_tokens)]
+    def call(rows: Batch) -> list[Result]:
+        return [asdict(reply) for reply in engine.complete(rows, tuned=tuned, max_new_tokens=max_new_tokens)]
+
+    return _in_room(engine, batch, max_new_tokens, call)
 
 
 def _sample(engine: Engine, tuned: bool, batch: Batch, max_new_tokens: int, seed: int) -> list[Result]:
-    replies = engine.complete(batch, tuned=tuned, max_new_tokens=max_new_tokens, temperature=TEMPERATURE, seed=seed)
-    return [asdict(reply) for reply in replies]
+    def call(rows: Batch) -> list[Result]:
+        replies = engine.complete(rows, tuned=tuned, max_new_tokens=max_new_tokens, temperature=TEMPERATURE, seed=seed)
+        return [asdict(reply) for reply in replies]
+
+    return _in_room(engine, batch, max_new_tokens, call)
+
+
+def _in_room(engine: Engine, batch: Batch, wanted: int, call: Callable[[Batch], Sequence[Result]]) -> list[Result]:
+    """Results of a batch: a prompt that leaves room for fewer than the wanted tokens is done by itself, so that it shortens no
+    other answer; one that leaves no room is missing."""
+    lengths = [len(encode(engine.tokenizer, messages)) for messages in batch]
+    together = [index for index, length in enumerate(lengths) if length + wanted <= engine.context]
+    alone = [[index] for index, length in enumerate(lengths) if engine.context - wanted < length < engine.context]
+    results = [_too_long(length, engine) for length in lengths]
+    for group in [together, *alone] if together else alone:
+        for index, result in zip(group, call([batch[index] for index in group]), strict=True):
+            results[index] = result
+    return results
+
+
+def _too_long(tokens: int, engine: Engine) -> Result:
+    return {"missing": f"it has {tokens} tokens, the model's context holds {engine.context}"}
 
 
 def _seeded(
@@ -113,11 +136,17 @@ def _seeded(
 
 
 def _losses(engine: Engine, tuned: bool, batch: Batch) -> list[Result]:
-    return [{"loss": loss, "tokens": tokens} for loss, tokens in engine.losses(batch, tuned=tuned)]
+    def call(rows: Batch) -> list[Result]:
+        return [{"loss": loss, "tokens": tokens} for loss, tokens in engine.losses(rows, tuned=tuned)]
+
+    return _in_room(engine, batch, 0, call)
 
 
 def _letters(engine: Engine, tuned: bool, batch: Batch) -> list[Result]:
-    return [{"scores": scores} for scores in engine.first_tokens(batch, LETTERS, tuned=tuned)]
+    def call(rows: Batch) -> list[Result]:
+        return [{"scores": scores} for scores in engine.first_tokens(rows, LETTERS, tuned=tuned)]
+
+    return _in_room(engine, batch, 1, call)
 
 
 def canary(engine: Engine, dialogues: Batch) -> None:

@@ -11,7 +11,7 @@ NumPy only; bench/paired_statistics.py holds the figures against SciPy and stats
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -94,7 +94,8 @@ def difference(base: Sequence[float], tuned: Sequence[float], clusters: Sequence
     """
     differences = _differences(base, tuned)
     if rate and len(set(differences)) == 1:
-        return _paired_share(base, tuned)
+        independent = len(set(clusters)) or len(base)
+        return replace(_paired_share(base[:independent], tuned[:independent]), n=len(base))
     return bootstrap(differences, clusters)
 
 
@@ -174,12 +175,9 @@ def detectable(base: Sequence[float], tuned: Sequence[float], clusters: Sequence
     return (_Z95 + _Z80) * max(error, 1 / float(sizes.sum()) if rate else 0.0)
 
 
-def detectable_share(n: int, discordant_share: float) -> float:
-    """Smallest difference of two paired shares that n questions show with 80 % power, given the share of discordant pairs."""
-    found = 0.0
-    for _ in range(60):
-        found = (_Z95 * math.sqrt(discordant_share) + _Z80 * math.sqrt(max(0.0, discordant_share - found**2))) / math.sqrt(n)
-    return found
+def needed(n: int, detectable: float, margin: float) -> int:
+    """How many questions show a difference of ``margin`` with 80 % power, where n show one of ``detectable``."""
+    return math.ceil(n * (detectable / margin) ** 2)
 
 
 def kappa(first: Sequence[str], second: Sequence[str]) -> float:

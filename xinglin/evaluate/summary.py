@@ -9,7 +9,7 @@ In: the scores of the same questions on both sides. Out: rows as results.json ho
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from xinglin.evaluate import statistics
@@ -69,9 +69,11 @@ def row(metric: Metric, base: Sequence[float], tuned: Sequence[float], clusters:
 
 
 def one(values: Sequence[float], clusters: Sequence[str] = (), rate: bool = False) -> statistics.Interval:
-    """One side's figure: Wilson's interval for independent zeros and ones, the bootstrap for everything else."""
+    """One side's figure: Wilson's interval for zeros and ones that are independent or all alike, the bootstrap for the rest."""
     if rate and len(set(clusters)) == len(clusters):
         return statistics.proportion(values)
+    if rate and len(set(values)) == 1:  # a resample cannot vary: as many independent values as there are clusters
+        return replace(statistics.proportion(values[: len(set(clusters))]), n=len(values))
     return statistics.bootstrap(values, clusters)
 
 
@@ -120,16 +122,16 @@ def _shown(entry: Row, p: float) -> str:
     return "better" if rose == (entry["better"] == "higher") else "worse"
 
 
-def by_group(names: Sequence[str], base: Sequence[float], tuned: Sequence[float], smallest: int = 1) -> list[Row]:
+def by_group(names: Sequence[str], base: Sequence[float], tuned: Sequence[float], clusters: Sequence[str]) -> list[Row]:
     """Share per group (department, subject) with intervals and Holm over the groups, largest group first."""
     groups: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         groups.setdefault(name, []).append(index)
     rows = []
     for name, members in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
-        if len(members) >= smallest:
-            metric = Metric(name, name, "rate", "higher")
-            rows.append(row(metric, [base[i] for i in members], [tuned[i] for i in members]))
+        metric = Metric(name, name, "rate", "higher")
+        before, after = ([values[i] for i in members] for values in (base, tuned))
+        rows.append(row(metric, before, after, [clusters[i] for i in members]))
     return conclude(rows)
 
 

@@ -1,28 +1,31 @@
-"""Functions of the two task files beside it, for lm-evaluation-harness: any exam file Xinglin reads, the prompt Xinglin asks.
+"""Functions of the task files beside it, for lm-evaluation-harness: any exam Xinglin reads, the prompt Xinglin asks.
 
-In: ``--metadata '{"path": "cmexam/val.json"}'``. Out: documents such as::
+In: ``--metadata``: a path for the tasks xinglin_exam_chat and xinglin_exam_likelihood, or one for each of cmb, cmexam, cmmlu,
+ceval and medqa_zh for xinglin_cmb_chat, xinglin_cmb_likelihood and so on; ``most`` and ``seed`` take a sample. Out: documents
+such as::
 
     {"prompt": "不属于第二信使的物质是\\nA. cAMP\\n…\\n答案：", "letters": ["A", "B", "C", "D"], "answer": "D", "gold": 3}
 
-    lm_eval --model hf --model_args pretrained=MODEL --include_path xinglin/evaluate/tasks --tasks xinglin_exam_likelihood \
-        --apply_chat_template --system_instruction "$(python -c 'from xinglin.schema import EXAM_SYSTEM; print(EXAM_SYSTEM)')" \
-        --metadata '{"path": "cmexam/val.json"}'
+    lm_eval --model hf --model_args pretrained=MODEL --include_path xinglin/evaluate/tasks --apply_chat_template \
+        --system_instruction "$(python -c 'from xinglin.schema import EXAM_SYSTEM; print(EXAM_SYSTEM)')" \
+        --tasks xinglin_cmexam_chat,xinglin_cmexam_likelihood --metadata '{"cmexam": "cmexam/val.json"}'
 """
 
-from pathlib import Path
 from typing import Any
 
-from xinglin.evaluate import exams
+from xinglin.evaluate import exams, papers
 from xinglin.evaluate.choice import extract_choice
 
 
-def documents(path: str, kind: str = "likelihood", most: int = 0, **_: Any) -> dict[str, Any]:
+def documents(kind: str, exam: str = "path", most: int = 0, seed: int = 42, **given: Any) -> dict[str, Any]:
     """The questions as a data set with one split; likelihood scores those with one right option."""
     from datasets import Dataset
 
-    exam = exams.read(Path(path))
-    questions = exams.single(exam).questions if kind == "likelihood" else exam.questions
-    return {"test": Dataset.from_list([document(question) for question in questions[: most or None]])}
+    if exam not in given:
+        raise ValueError(f"""this task needs --metadata '{{"{exam}": "FILE or FOLDER"}}'""")
+    paper = papers.paper(given[exam], most, seed)
+    questions = exams.single(paper).questions if kind == "likelihood" else paper.questions
+    return {"test": Dataset.from_list([document(question) for question in questions])}
 
 
 def document(question: exams.Question) -> dict[str, Any]:
