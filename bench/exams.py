@@ -1,17 +1,21 @@
 """Is our exam score lm-evaluation-harness's own? The same model, questions and prompt, prediction by prediction.
 
 Ours: the stage's way, task files through the harness with our engine as its model, batched by length, answers kept in a file.
-Theirs: the same task files with the harness's own model class (HFLM), in an environment of its own. Needs shared/ beside the
-repository and bench/peers/lm-eval.sh. CMB and MedQA-zh questions are CMExam's, written in the shapes of those two: shared/ holds no
+Theirs: the same task files with HFLM, the harness's own model class, in an environment of its own. Needs shared/ beside
+the repository and bench/peers/lm-eval.sh. CMB and MedQA-zh: CMExam questions in the shapes of those two, as shared/ holds no
 file of theirs. The built-in model never names a letter; a copy of it is taught to in a minute, so that answers differ from
-question to question. Prints a table and writes bench/results/exams.json.
+question to question. Prints a table and writes bench/results/exams.json; exams not asked for keep their rows there.
 
-    python bench/exams.py
+HFLM counts the last line break of the chat template to the answer, which adds the same number to all letters of a question:
+log-probabilities are compared as differences from the first letter's.
+
+    python bench/exams.py [EXAM …]
 """
 
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,7 +30,7 @@ from xinglin.evaluate.sides import Desk, of_engine
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
-MOST = {"ceval": 0, "cmmlu": 600, "cmexam": 600, "cmb": 300, "medqa_zh": 300}
+MOST = {"ceval": 0, "cmmlu": 300, "cmexam": 300, "cmb": 150, "medqa_zh": 150}
 STEPS = 80
 
 
@@ -122,21 +126,27 @@ def compare(engine: Engine, model: str, exam: str, path: str, mode: str, folder:
         return {**row, "same_output": sum(same), "different_outputs": len(set(said))}
     others = [[score for score, _ in one["outputs"]] for one in peer["rows"]]
     same = [mine.index(max(mine)) == other.index(max(other)) for mine, other in zip(said, others, strict=True)]
-    apart = max(abs(a - b) for mine, other in zip(said, others, strict=True) for a, b in zip(mine, other, strict=True))
+    apart = max(
+        abs((a - mine[0]) - (b - other[0]))
+        for mine, other in zip(said, others, strict=True)
+        for a, b in zip(mine, other, strict=True)
+    )
     return {**row, "same_output": sum(same), "largest_difference": apart}
 
 
-def main() -> None:
+def main(names: list[str]) -> None:
     cmexam = papers.paper(str(DATA / "cmexam" / "val.json"), 1500, 7).questions
+    kept = json.loads((common.RESULTS / "exams.json").read_text(encoding="utf-8"))["rows"]
+    rows = [row for row in kept if row["exam"] in MOST and row["exam"] not in names]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = taught(folder / "model", cmexam[:640])
         paths = {"ceval": str(DATA / "ceval/val"), "cmmlu": str(DATA / "cmmlu/test"), "cmexam": str(DATA / "cmexam/val.json")}
         paths |= shaped(folder, cmexam[700:])
-        engine, rows = Engine.load(model), []
-        for exam, path in paths.items():
+        engine = Engine.load(model)
+        for exam in names:
             for mode in ("likelihood", "chat"):
-                rows.append(compare(engine, model, exam, path, mode, folder))
+                rows.append(compare(engine, model, exam, paths[exam], mode, folder))
                 print(
                     {key: round(value, 6) if isinstance(value, float) else value for key, value in rows[-1].items()}, flush=True
                 )
@@ -144,4 +154,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or list(MOST))

@@ -183,7 +183,7 @@ def command_evaluate(options: argparse.Namespace) -> int:
 def command_compare(options: argparse.Namespace) -> int:
     from xinglin.evaluate import compare
 
-    compare.two(options.first, options.second, options.questions, options.output)
+    compare.two(options.first, options.second, options.questions, options.output, options.max_new_tokens, options.quantization)
     say(f"compare: {options.output / 'report.html'}")
     return 0
 
@@ -208,6 +208,8 @@ def parser() -> argparse.ArgumentParser:
     for side, text in (("first", "A: folder, hub name, answers.jsonl, or URL#MODEL"), ("second", "B: the same")):
         compare.add_argument(side, metavar=side.upper(), help=text)
     compare.add_argument("--questions", type=Path, required=True, help="corpus file, or .txt with one question a line")
+    compare.add_argument("--max-new-tokens", type=int, default=1024, metavar="N", help="longest answer in tokens, on both sides")
+    compare.add_argument("--quantization", choices=("none", "nf4", "int8"), default="none", help="how models are held here")
     compare.add_argument("--output", type=Path, default=Path("runs/compare"), help="folder of the report")
     compare.set_defaults(command=command_compare)
     add_verb(verbs, "run", "clean, rewrite, split, train and evaluate, skipping what is up to date", command_run)

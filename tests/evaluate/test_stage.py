@@ -3,26 +3,11 @@
 import json
 
 import pytest
-import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from adapters import adapter
 
-from xinglin import cli, records
-from xinglin.engine import load_tokenizer, prompt_fingerprint
+from xinglin import cli, records, schema
+from xinglin.engine import Engine
 from xinglin.records import Record
-
-
-def adapter(base, folder, spread: float) -> None:
-    """An adapter whose B matrices have this standard deviation; 0 is an adapter that changes nothing."""
-    torch.manual_seed(3)
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(base), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
-    )
-    for name, weight in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=spread)
-    model.save_pretrained(folder)
-    records.write_json(folder / "xinglin.json", {"fingerprint": prompt_fingerprint(load_tokenizer(base))})
 
 
 @pytest.fixture
@@ -69,3 +54,44 @@ def test_an_adapter_that_changes_nothing_fails_the_run(recipe, tiny, tmp_path, c
 def test_what_is_missing_is_named(recipe, capsys):
     assert cli.main(["evaluate", str(recipe)]) == 2
     assert "`xinglin train` makes the adapter" in capsys.readouterr().err
+
+
+def test_the_precision_that_is_served_is_evaluated(recipe, tiny, tmp_path):
+    run = tmp_path / "runs" / "r"
+    adapter(tiny, run / "4-train" / "adapter", 0.5)
+    assert cli.main(["evaluate", str(recipe), "serve.quantization=nf4", "evaluate.exams=[]"]) == 0
+    results = json.loads((run / "5-evaluate" / "results.json").read_text(encoding="utf-8"))
+    loss = next(row for row in results["rows"] if row["metric"] == "loss")
+    dialogues = [
+        [*schema.messages(pair["question"]), {"role": "assistant", "content": pair["reference"]}] for pair in results["pairs"]
+    ]
+    for tuned, side in ((False, "base"), (True, "tuned")):
+        losses = {
+            q: _per_token(Engine.load(str(tiny), run / "4-train" / "adapter", q), dialogues, tuned) for q in ("nf4", "none")
+        }
+        assert loss[side]["value"] == pytest.approx(losses["nf4"], abs=2e-5)
+        assert abs(losses["nf4"] - losses["none"]) > 1e-4
+    assert results["repeat"]["model"]["quantization"] == "nf4"
+
+
+def _per_token(engine, dialogues, tuned):
+    found = engine.losses(dialogues, tuned=tuned)
+    return sum(nats for nats, _ in found) / sum(tokens for _, tokens in found)
+
+
+def test_a_question_longer_than_the_context_stops_nothing(recipe, tiny, tmp_path, capsys):
+    run = tmp_path / "runs" / "r"
+    adapter(tiny, run / "4-train" / "adapter", 0.5)
+    with open(run / "3-split" / "test.jsonl", "a", encoding="utf-8") as file:
+        turns = [{"role": "user", "content": "长" * 9000}, {"role": "assistant", "content": "多休息。"}]
+        record = Record("long", "long", turns, {}, {})
+        file.write(json.dumps({**vars(record)}, ensure_ascii=False) + "\n")
+    long = tmp_path / "exam.csv"
+    long.write_text(long.read_text(encoding="utf-8") + f"{'长' * 9000},一,二,A\n", encoding="utf-8")
+    assert cli.main(["evaluate", str(recipe), "evaluate.questions=9"]) == 0
+    results = json.loads((run / "5-evaluate" / "results.json").read_text(encoding="utf-8"))
+    assert {gap["id"] for gap in results["missing"]} == {"long"}
+    assert {row["n"] for row in results["rows"]} == {6}
+    assert [(exam["mode"], exam["row"]["n"]) for exam in results["exams"]] == [("chat", 2), ("likelihood", 2)]
+    assert all("1 题超出模型上下文，未作答" in exam["left_out"] for exam in results["exams"])
+    assert "the model's context holds" in capsys.readouterr().err

@@ -26,6 +26,7 @@ from xinglin.records import Record
 FOLDER = "5-evaluate"
 SETTINGS = ("model", "hub", "seed", "serve", "evaluate")
 JUDGE_TOKENS = 200
+BATCH = 16  # questions at once in ``xinglin compare``
 
 
 def inputs(recipe: Recipe) -> list[Path]:
@@ -72,6 +73,7 @@ def compare(asked: Sequence[Record], both: tuple[Side, Side], desk: Desk, max_ne
     if all(side.sample for side in both):
         rows += repeated(chosen, both, desk, max_new_tokens)
     return {
+        "names": {"base": "基座", "tuned": "微调"},
         "rows": summary.conclude(rows),
         "missing": missing,
         "notes": _notes(rows, missing),
@@ -191,12 +193,12 @@ def gate(recipe: Recipe) -> verdict.Gate:
     return verdict.gate(results, recipe.evaluate.margin)
 
 
-def two(first: str, second: str, questions: Path, folder: Path, max_new_tokens: int = 1024, batch_size: int = 16) -> None:
+def two(first: str, second: str, questions: Path, folder: Path, max_new_tokens: int = 1024, quantization: str = "none") -> None:
     """``xinglin compare A B``: any two models, adapters, answer files or endpoints on the questions of a file."""
     chosen = read_questions(questions)
-    texts, desk = [record.question for record in chosen], Desk(folder / "answers.jsonl", batch_size)
-    both = (sides.named(first, "base", texts), sides.named(second, "tuned", texts))
-    results = compare(chosen, both, desk, max_new_tokens)
+    both = sides.two(first, second, [record.question for record in chosen], quantization)
+    results = compare(chosen, both, Desk(folder / "answers.jsonl", BATCH), max_new_tokens)
+    results["names"] = {"base": "A", "tuned": "B"}
     results["repeat"]["questions"] = {"file": str(questions), "sha256": records.sha256(questions)}
     write(folder, results)
 

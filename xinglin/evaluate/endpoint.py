@@ -16,18 +16,19 @@ from xinglin.schema import Message
 
 AT_ONCE = 8
 TRIES = 4
+PAUSE = 2.0  # seconds before the second try, twice as many before each further one
 
 
-def answer(endpoint: llm.Endpoint, batch: Sequence[list[Message]], max_tokens: int, pause: float = 2.0) -> list[Result]:
-    """Results in order; ``pause`` seconds before the second try, twice as many before each further one."""
-    replies = asyncio.run(_ask(endpoint, batch, max_tokens, pause))
+def answer(endpoint: llm.Endpoint, batch: Sequence[list[Message]], max_tokens: int) -> list[Result]:
+    """Results in order."""
+    replies = asyncio.run(_ask(endpoint, batch, max_tokens))
     if all(reply.busy or reply.lost or reply.unreached for reply in replies):
         stop = f"{endpoint.base_url}: none of {len(batch)} answers came ({replies[0].reason}); run again to go on"
         return [{"stop": stop}] * len(batch)
     return [_result(reply) for reply in replies]
 
 
-async def _ask(endpoint: llm.Endpoint, batch: Sequence[list[Message]], max_tokens: int, pause: float) -> list[llm.Reply]:
+async def _ask(endpoint: llm.Endpoint, batch: Sequence[list[Message]], max_tokens: int) -> list[llm.Reply]:
     gate = asyncio.Semaphore(AT_ONCE)
     async with llm.client(endpoint, AT_ONCE) as http:
 
@@ -37,7 +38,7 @@ async def _ask(endpoint: llm.Endpoint, batch: Sequence[list[Message]], max_token
                     reply = await llm.chat(http, endpoint, messages, max_tokens)
                     if reply.verdict != "retry" or attempt == TRIES - 1:
                         break
-                    await asyncio.sleep(max(reply.retry_after, pause * 2**attempt))
+                    await asyncio.sleep(max(reply.retry_after, PAUSE * 2**attempt))
             return reply
 
         return list(await asyncio.gather(*map(one, batch)))

@@ -20,12 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from xinglin import schema
 from xinglin.evaluate import summary
 
 Both = tuple[Sequence[float], Sequence[float]]  # by question, of base and of tuned
 
 LETTERS = "ABCDEFGH"
+SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
 CHAT_TOKENS = 64
 RUN = 30  # characters in a row shared with a training row make a question contaminated
 SHORT = 8  # a whole question of fewer characters ("错误的是") says nothing without its options
@@ -61,9 +64,9 @@ class Exam:
 
 def files(path: Path) -> list[Path]:
     """The files of an exam. Raises ``ValueError`` where there is none."""
-    found = sorted(p for p in path.rglob("*") if p.suffix in {".csv", ".json", ".jsonl"}) if path.is_dir() else [path]
+    found = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES) if path.is_dir() else [path]
     if not found or not found[0].is_file():
-        raise ValueError(f"evaluate.exams: {path} is no file or folder of exam questions (.csv, .json, .jsonl)")
+        raise ValueError(f"evaluate.exams: {path} is no file or folder of exam questions ({', '.join(SUFFIXES)})")
     return found
 
 
@@ -84,21 +87,30 @@ def read(path: Path) -> Exam:
     )
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of one file; what is no row becomes an empty one, so that it is counted."""
+    try:
+        rows = _parse(path)
+    except (ValueError, pl.exceptions.PolarsError) as error:
+        raise ValueError(f"evaluate.exams: {path} is not {path.suffix[1:]} ({' '.join(str(error).split())[:200]})") from None
+    return [row if isinstance(row, dict) else {} for row in rows]
+
+
+def _parse(path: Path) -> list[Any]:
+    if path.suffix == ".parquet":
+        return pl.read_parquet(path).to_dicts()
     data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("gb18030")
-    try:
-        if path.suffix == ".csv":
-            yield from csv.DictReader(io.StringIO(text))
-        elif text.lstrip().startswith("["):
-            yield from json.loads(text)
-        else:
-            yield from (json.loads(line) for line in text.split("\n") if line.strip())
-    except ValueError as error:
-        raise ValueError(f"evaluate.exams: {path} is not {path.suffix[1:]} ({error})") from None
+    if path.suffix == ".csv":
+        return list(csv.DictReader(io.StringIO(text)))
+    lines = [line for line in text.split("\n") if line.strip()]
+    if path.suffix == ".jsonl" or (lines and lines[0].startswith("{") and lines[0].rstrip().endswith("}")):
+        return [json.loads(line) for line in lines]
+    whole = json.loads(text)
+    return whole if isinstance(whole, list) else [whole]
 
 
 def _joined(rows: Sequence[tuple[Path, dict[str, Any]]]) -> list[tuple[Path, dict[str, Any]]]:

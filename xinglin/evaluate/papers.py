@@ -3,7 +3,7 @@
 In: an entry, the most questions, a seed. Out: an ``Exam``, the same one for the same three::
 
     "data/cmexam/val.json"     a file, or a folder of files
-    "hf://OWNER/NAME"          the .csv, .json and .jsonl files of a hub data set; hf://OWNER/NAME/FOLDER: of one folder of it
+    "hf://OWNER/NAME"          the exam files of a hub data set; hf://OWNER/NAME/FOLDER: of one folder of it
     "halt:data/cmexam/val.json"    the false-premise test that halt.py makes of one
 """
 
@@ -15,7 +15,6 @@ from xinglin.evaluate.exams import Exam, Question
 
 HALT = "halt:"
 HUB = "hf://"
-PATTERNS = ("*.csv", "*.json", "*.jsonl")
 
 
 def files(name: str) -> list[Path]:
@@ -46,7 +45,7 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     owner_name, folder = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:])
-    patterns = [f"{folder}/{pattern}" if folder else pattern for pattern in PATTERNS]
+    patterns = [f"{folder}/*{suffix}" if folder else f"*{suffix}" for suffix in exams.SUFFIXES]
     try:
         return Path(snapshot_download(owner_name, repo_type="dataset", allow_patterns=patterns)) / folder
     except HFValidationError:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xinglin import llm, records
+from xinglin import llm, records, schema
 from xinglin.engine import Engine, encode
 from xinglin.evaluate import endpoint
 from xinglin.evaluate.answers import Result, Work, collect, digest
@@ -170,7 +170,28 @@ def adapter_files(adapter: Path) -> list[Path]:
 # ---------------------------------------------------------------- anything that can be named
 
 
-def named(argument: str, name: str, questions: Sequence[str]) -> Side:
+def two(first: str, second: str, questions: Sequence[str], quantization: str) -> tuple[Side, Side]:
+    """The sides two words of the command line name; a base and its adapter share one model in memory."""
+    if (Path(second) / "adapter_config.json").is_file() and _base_of(Path(second)) == _place(first):
+        engine = Engine.load(first, Path(second), quantization)
+        answer: Message = {"role": "assistant", "content": "建议就医。"}
+        canary(engine, [[*schema.messages(question), answer] for question in questions[:4]])
+        return pair(engine, quantization)
+    return named(first, "base", questions, quantization), named(second, "tuned", questions, quantization)
+
+
+def _base_of(adapter: Path) -> str:
+    settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    revision = f"@{settings['revision']}" if settings.get("revision") else ""
+    return _place(settings["base_model_name_or_path"] + revision)
+
+
+def _place(model: str) -> str:
+    """A folder by its full path, a hub name as it is."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
+def named(argument: str, name: str, questions: Sequence[str], quantization: str = "none") -> Side:
     """The side a word of the command line names: URL#MODEL, a .jsonl of answers, an adapter folder, a model folder or name."""
     path = Path(argument)
     if argument.startswith(("http://", "https://")):
@@ -179,11 +200,19 @@ def named(argument: str, name: str, questions: Sequence[str]) -> Side:
     if path.suffix == ".jsonl":
         return of_file(path, name, questions)
     if (path / "adapter_config.json").is_file():
-        settings = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
-        revision = f"@{settings['revision']}" if settings.get("revision") else ""
-        engine = Engine.load(settings["base_model_name_or_path"] + revision, path)
-        return of_engine(engine, name, True, {"adapter": records.sha256(path / "adapter_model.safetensors")})
-    return of_engine(Engine.load(argument), name, False, {})
+        engine = Engine.load(_base_of(path), path, quantization)
+        identity = {"quantization": quantization, "adapter": records.sha256(path / "adapter_model.safetensors")}
+        return of_engine(engine, name, True, identity)
+    return of_engine(Engine.load(argument, None, quantization), name, False, {"quantization": quantization})
+
+
+def _given(path: Path, number: int, line: str) -> dict[str, str]:
+    """One line of an answer file."""
+    try:
+        row = json.loads(line)
+        return {"question": row["question"].strip(), "answer": row["answer"], "finish_reason": row.get("finish_reason", "stop")}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f'{path}:{number}: a line of an answer file is {{"question": …, "answer": …}}') from None
 
 
 def of_endpoint(target: llm.Endpoint, name: str) -> Side:
@@ -193,10 +222,10 @@ def of_endpoint(target: llm.Endpoint, name: str) -> Side:
 
 def of_file(path: Path, name: str, questions: Sequence[str]) -> Side:
     """Answers given in a file, one {"question", "answer"} a line. Raises ``ValueError`` where questions have none."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-    if any("question" not in row or "answer" not in row for row in rows):
-        raise ValueError(f'{path}: a line of an answer file is {{"question": …, "answer": …}}')
-    known = {row["question"].strip(): row for row in rows}
+    rows = [
+        _given(path, number, line) for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1) if line.strip()
+    ]
+    known = {row["question"]: row for row in rows}
     missing = [question for question in questions if question.strip() not in known]
     if missing:
         raise ValueError(
@@ -205,6 +234,6 @@ def of_file(path: Path, name: str, questions: Sequence[str]) -> Side:
 
     def complete(batch: Batch, max_new_tokens: int) -> list[Result]:
         found = [known[messages[-1]["content"].strip()] for messages in batch]
-        return [{"text": row["answer"], "finish_reason": row.get("finish_reason", "stop")} for row in found]
+        return [{"text": row["answer"], "finish_reason": row["finish_reason"]} for row in found]
 
     return Side(name, path.name, records.sha256(path), complete)
