@@ -61,12 +61,12 @@ class Repeater:
         return self._pieces(ask.questions[-1].split()[-1])
 
     async def _pieces(self, nonce: str) -> Any:
-        from xinglin.serve.backend import Finished
+        from xinglin.generation import Reply
 
         for _ in range(40):
             await asyncio.sleep(self.pause)
             yield f"{nonce} "
-        yield Finished("stop", 10, 40)
+        yield Reply("", "stop", 10, 40)
 
     async def close(self) -> None:
         pass

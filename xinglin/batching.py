@@ -18,10 +18,9 @@ from typing import Any
 
 import torch
 
-from xinglin.generation import Post, Reply, Settings
+from xinglin.generation import ROWS, Post, Reply, Settings
 from xinglin.structure import Guide, Written
 
-ROWS = 32  # answers written at once
 CELLS = 65_536  # tokens whose keys and values are held, both lanes together; a longer prompt has fewer neighbours
 CHUNK = 256  # tokens of one prompt read between two steps of the others
 BLOCK = 128  # columns by which a lane grows
@@ -37,6 +36,7 @@ class Job:
     written: Written
     post: Post
     device: torch.device
+    submit: "Callable[[Job], None]"
     cancelled: bool = False
     read: int = 0
     sent: int = 0
@@ -59,6 +59,9 @@ class Job:
     @property
     def tokens(self) -> list[int]:
         return self.prompt + self.written.ids
+
+    def start(self) -> None:
+        self.submit(self)
 
     def cancel(self) -> None:
         self.cancelled = True

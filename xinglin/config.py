@@ -152,8 +152,8 @@ class Serve(Section):
     """How chat and serving hold the base."""
     upstream: str = ""
     """OpenAI-compatible server that answers instead of an engine in this process (vLLM, SGLang, Ollama), such as http://gpu:8000/v1."""
-    queue: int = Field(default=64, ge=0)
-    """Most requests that wait for the model; the next one is told to come back later (429)."""
+    structure: Literal["enforced", "free"] = "enforced"
+    """Whether chat and serving force the three sections, or leave the form of an answer to the model."""
     database: str = ""
     """Where ratings are kept, as an SQLAlchemy URL; empty: feedback.sqlite in `runs`."""
 

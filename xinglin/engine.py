@@ -11,7 +11,7 @@ import re
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -208,20 +208,21 @@ class Engine:
 
         Raises ``ValueError`` where the prompt leaves no room for an answer.
         """
-        return Stream(self.begin, messages, Settings(**settings))
+        return Stream(self.prepare, messages, Settings(**settings))
 
-    def begin(self, messages: Sequence[Message], settings: Settings, post: Post) -> Callable[[], None]:
-        """Start an answer beside those that are being written; returns what stops it. Raises ``ValueError`` as ``stream`` does,
-        and for a JSON schema that cannot be kept."""
+    def prepare(self, messages: Sequence[Message], settings: Settings, post: Post) -> Job:
+        """An answer, to be started beside those that are being written.
+
+        Raises ``ValueError`` as ``stream`` does, and ``SchemaError`` for a JSON schema that cannot be kept.
+        """
         ids = encode(self.tokenizer, messages)
         settings = replace(
             settings,
             tuned=settings.tuned and self.adapter is not None,
             max_new_tokens=self._room([len(ids)], settings.max_new_tokens),
         )
-        job = Job(ids, settings, self._guide(settings), Written(self._codec), post, self.model.device)
-        self._batcher.submit(job)
-        return job.cancel
+        guide, written = self._guide(settings), Written(self._codec)
+        return Job(ids, settings, guide, written, post, self.model.device, self._batcher.submit)
 
     def _guide(self, settings: Settings) -> Guide:
         if settings.json_schema:

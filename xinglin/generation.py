@@ -1,14 +1,23 @@
 """What every way to an answer shares: the settings of a request, the reply at its end, and the stream between them.
 
-In: ``begin(messages, settings, post)`` of an engine, which posts pieces of text from a thread of its own, then one ``Reply``.
-Out: ``Stream``, an iterator over the pieces. Without torch, so that the web server opens its port before the model loads.
+In: ``prepare(messages, settings, post)`` of an engine; what it returns, once started, posts pieces of text from another thread,
+then one ``Reply``. Out: ``Stream``, an iterator over the pieces. There is no torch here: the web server opens its port before the
+model loads.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import Protocol
 
 from xinglin.schema import Message
+
+ROWS = 32  # answers an engine writes at once
+LONGEST = 1024  # tokens of an answer where nobody names a number
+
+
+class SchemaError(ValueError):
+    """A JSON schema that cannot be kept."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +26,7 @@ class Settings:
     in their order; ``json_schema`` (a JSON text) lets only JSON of that schema through."""
 
     tuned: bool = True
-    max_new_tokens: int = 1024
+    max_new_tokens: int = LONGEST
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
@@ -38,16 +47,29 @@ class Reply:
 
 Item = str | Reply | Exception
 Post = Callable[[Item], object]
-Begin = Callable[[Sequence[Message], Settings, Post], Callable[[], None]]
+
+
+class Running(Protocol):
+    """An answer that can be started once, and cancelled at any time after; its ``Reply`` comes either way."""
+
+    def start(self) -> None: ...
+    def cancel(self) -> None: ...
+
+
+Prepare = Callable[[Sequence[Message], Settings, Post], Running]
 
 
 class Stream:
     """The pieces of one answer as they come; ``close`` stops the generation, ``reply`` is there when the pieces end."""
 
-    def __init__(self, begin: Begin, messages: Sequence[Message], settings: Settings) -> None:
+    def __init__(self, prepare: Prepare, messages: Sequence[Message], settings: Settings) -> None:
         self._items: SimpleQueue[Item] = SimpleQueue()
         self.reply: Reply | None = None
-        self.close = begin(messages, settings, self._items.put)
+        self._running = prepare(messages, settings, self._items.put)
+        self._running.start()
+
+    def close(self) -> None:
+        self._running.cancel()
 
     def __iter__(self) -> Iterator[str]:
         return self

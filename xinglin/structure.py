@@ -17,6 +17,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from xinglin import schema
+from xinglin.generation import SchemaError
 
 CUT = "……"  # marks a sentence that the limit cut
 LEAST = 4  # tokens a point needs; with less room the answer is cut at the limit instead
@@ -212,7 +213,7 @@ def _lines(text: str, known: int) -> list[tuple[int, str]]:
 
 
 class Grammar:
-    """JSON of one schema. Raises ``ValueError`` where llguidance cannot promise the schema."""
+    """JSON of one schema. Raises ``SchemaError`` where llguidance cannot promise the schema."""
 
     def __init__(self, tokenizer: Any, json_schema: str) -> None:
         from llguidance import LLMatcher
@@ -220,7 +221,7 @@ class Grammar:
         grammar = LLMatcher.grammar_from_json_schema(json_schema, overrides={"whitespace_flexible": False})
         self.matcher = LLMatcher(tokenizer, grammar, log_level=0)
         if self.matcher.is_error():
-            raise ValueError(self.matcher.get_error().splitlines()[0][:300])
+            raise SchemaError(self.matcher.get_error().splitlines()[0][:300])
 
     def start(self, written: Written) -> None:
         pass

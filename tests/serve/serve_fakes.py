@@ -4,12 +4,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import uvicorn
 
 from xinglin import schema
+from xinglin.generation import Post, Reply, Settings, Stream
 from xinglin.schema import Message
 from xinglin.serve.answering import Server
 from xinglin.serve.api import create_app
@@ -24,41 +25,38 @@ TUNED = schema.Answer.from_points(POINTS).render()
 BASE = "这个问题要看具体情况，建议注意饮食，多休息，如果不舒服可以去医院看看。"
 
 
-@dataclass(frozen=True)
-class FakeReply:
-    text: str
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class FakeStream:
+class FakeRunning:
     """One character is one token; ``stop`` strings are cut off as the engine does."""
 
-    def __init__(self, engine: "FakeEngine", text: str, prompt_tokens: int, limit: int, stop: Sequence[str]) -> None:
+    def __init__(self, engine: "FakeEngine", text: str, prompt_tokens: int, settings: Settings, post: Post) -> None:
         self.engine = engine
-        self.closed = threading.Event()
-        self.reply: FakeReply | None = None
-        ends = [text.find(word) for word in stop if word in text]
+        self.post = post
+        self.cancelled = threading.Event()
+        ends = [text.find(word) for word in settings.stop if word in text]
         stopped = text[: min(ends)] if ends else text
-        finish = "length" if len(stopped) > limit else "stop"
-        self.end = FakeReply(stopped[:limit], finish, prompt_tokens, len(stopped[:limit]))
+        kept = stopped[: settings.max_new_tokens]
+        self.end = Reply(kept, "stop" if kept == stopped else "length", prompt_tokens, len(kept))
 
-    def __iter__(self) -> Iterator[str]:
+    def start(self) -> None:
+        threading.Thread(target=self._run).start()
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+    def _run(self) -> None:
         self.engine.running += 1
-        try:
-            for character in self.end.text:
-                if self.closed.wait(self.engine.pause):
-                    return
-                if character == self.engine.breaks_at:
-                    raise RuntimeError("the fake broke as told")
-                yield character
-            self.reply = self.end
-        finally:
-            self.engine.running -= 1
+        end = self._write()
+        self.engine.running -= 1
+        self.post(end)
 
-    def close(self) -> None:
-        self.closed.set()
+    def _write(self) -> Reply | Exception:
+        for character in self.end.text:
+            if self.cancelled.wait(self.engine.pause):
+                return replace(self.end, finish_reason="cancelled")
+            if character == self.engine.breaks_at:
+                return RuntimeError("the fake broke as told")
+            self.post(character)
+        return self.end
 
 
 @dataclass
@@ -75,22 +73,15 @@ class FakeEngine:
     running: int = 0
     asked: list[dict[str, object]] = field(default_factory=list)
 
-    def stream(
-        self,
-        messages: Sequence[Message],
-        *,
-        tuned: bool = True,
-        max_new_tokens: int = 1024,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-    ) -> FakeStream:
-        self.asked.append({"messages": messages, "tuned": tuned, "temperature": temperature, "top_p": top_p, "seed": seed})
+    def prepare(self, messages: Sequence[Message], settings: Settings, post: Post) -> FakeRunning:
+        self.asked.append({"messages": messages, **asdict(settings)})
         prompt_tokens = sum(len(message["content"]) for message in messages)
         if prompt_tokens >= self.context:
             raise ValueError(f"the prompt has {prompt_tokens} tokens and the model's context holds {self.context}: shorten it")
-        return FakeStream(self, self.answer(messages, tuned), prompt_tokens, max_new_tokens, stop)
+        return FakeRunning(self, self.answer(messages, settings.tuned), prompt_tokens, settings, post)
+
+    def stream(self, messages: Sequence[Message], **settings: object) -> Stream:
+        return Stream(self.prepare, messages, Settings(**settings))
 
 
 @contextlib.contextmanager
@@ -113,4 +104,5 @@ def running(server: Server) -> Iterator[str]:
 def serving(
     folder: Path, engine: FakeEngine | None = None, backend: Backend | None = None, waiting: int = 64, key: str = ""
 ) -> Server:
-    return Server("demo", folder, backend or Local(engine or FakeEngine(), "demo"), waiting, key)
+    """One slot, so that the queue is easy to fill."""
+    return Server("demo", folder, backend or Local(engine or FakeEngine(), "demo", slots=1), waiting, key)

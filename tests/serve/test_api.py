@@ -369,10 +369,47 @@ def test_parse_of_the_client_fills_a_model_of_the_titles(client: openai.OpenAI) 
     assert answer.choices[0].message.parsed.model_dump() == dict(schema.Answer.parse(TUNED).sections)
 
 
-def test_a_schema_that_cannot_be_guaranteed_is_refused(url: str) -> None:
-    wanted = {"type": "object", "properties": {"dose": {"type": "number"}}}
+def asked_schema(url: str, engine: FakeEngine, wanted: object) -> tuple[object, object]:
+    """What reaches the engine: (schema it has to keep to, whether it writes sections)."""
     response = post(url, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": wanted}})
-    assert (response.status_code, error_of(response)["code"]) == (400, "unsupported_schema")
+    assert response.status_code == 200
+    asked = engine.asked[-1]
+    return asked["json_schema"] and json.loads(asked["json_schema"]), asked["sections"]
+
+
+def test_the_titles_as_strings_are_answered_with_the_sections_and_any_other_schema_binds_the_model(
+    url: str, engine: FakeEngine
+) -> None:
+    titles = {"type": "object", "properties": {title: {"type": "string"} for title in schema.TITLES}}
+    assert asked_schema(url, engine, titles) == ("", True)
+    longer = {"type": "object", "properties": {title: {"type": "string", "minLength": 9} for title in schema.TITLES}}
+    assert asked_schema(url, engine, longer) == (longer, False)
+    dose = {"type": "object", "properties": {"dose": {"type": "number"}}}
+    assert asked_schema(url, engine, dose) == (dose, False)
+
+
+@pytest.mark.parametrize("wanted", [None, {}, "x", {"type": "string", "description": "长" * 20_000}])
+def test_a_missing_or_huge_schema_is_400(url: str, wanted: object) -> None:
+    response = post(url, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": wanted}})
+    assert (response.status_code, error_of(response)["param"]) == (400, "response_format")
+
+
+def test_the_form_is_the_servers_unless_the_request_names_one(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    server = serving(tmp_path, engine)
+    with running(server) as url:
+        for structure, asked in (
+            ("enforced", {}),
+            ("enforced", {"structure": "free"}),
+            ("free", {}),
+            ("free", {"structure": "enforced"}),
+        ):
+            server.structure = structure
+            assert post(url, xinglin=asked).status_code == 200
+        assert [each["sections"] for each in engine.asked] == [True, False, False, True]
+        post(url, response_format={"type": "json_object"})
+        assert engine.asked[-1]["sections"] is True
+        assert post(url, xinglin={"structure": "none"}).status_code == 400
 
 
 # ---------------------------------------------------------------- the key (14, 24)

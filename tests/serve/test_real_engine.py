@@ -1,11 +1,14 @@
 """The server on the built-in model: what a fake cannot show."""
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import openai
+import pydantic
 import pytest
 from serve_fakes import running, serving
 
@@ -36,7 +39,8 @@ def client(url: str) -> Iterator[openai.OpenAI]:
 
 
 def ask(client: openai.OpenAI, question: str, **more: object) -> openai.types.chat.ChatCompletion:
-    return client.chat.completions.create(model="base", messages=[{"role": "user", "content": question}], max_tokens=30, **more)
+    more = {"max_tokens": 30, "extra_body": {"xinglin": {"structure": "free"}}} | more
+    return client.chat.completions.create(model="base", messages=[{"role": "user", "content": question}], **more)
 
 
 def test_counts_are_those_of_the_tokenizer(client: openai.OpenAI, engine: Engine) -> None:
@@ -71,9 +75,54 @@ def test_answers_asked_for_at_once_are_those_asked_for_alone(client: openai.Open
 
 
 def test_a_client_that_leaves_stops_the_generation(url: str, client: openai.OpenAI) -> None:
-    body = {"model": "base", "messages": [{"role": "user", "content": QUESTION}]}
+    body = {"model": "base", "messages": [{"role": "user", "content": QUESTION}], "xinglin": {"structure": "free"}}
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{url}/v1/chat/completions", json=body | {"temperature": 2.0, "seed": 1}, timeout=0.1)
     assert ask(client, QUESTION).usage.completion_tokens == 30
     metrics = httpx.get(f"{url}/metrics").text
     assert "xinglin_aborted_total 1" in metrics and "xinglin_running 0" in metrics
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 1.5, "seed": 4}, {"stream": True}, {"max_tokens": 110}])
+def test_the_base_that_was_never_tuned_answers_in_three_complete_sections(
+    client: openai.OpenAI, settings: dict[str, object]
+) -> None:
+    answer = ask(client, QUESTION, **{"extra_body": {}, "max_tokens": 160} | settings)
+    if "stream" in settings:
+        chunks = list(answer)
+        text, finish = "".join(chunk.choices[0].delta.content or "" for chunk in chunks), chunks[-1].choices[0].finish_reason
+    else:
+        text, finish = answer.choices[0].message.content, answer.choices[0].finish_reason
+        assert answer.xinglin["complete"]
+    assert (schema.check(text), finish) == ([], "stop")
+
+
+def test_sections_as_json_are_complete(client: openai.OpenAI) -> None:
+    answer = ask(client, QUESTION, response_format={"type": "json_object"}, max_tokens=160).choices[0].message
+    assert all(schema.has_content(text) for text in json.loads(answer.content).values())
+
+
+class Advice(pydantic.BaseModel, extra="forbid"):
+    urgent: bool
+    department: Literal["消化内科", "急诊科"]
+    days: int = pydantic.Field(ge=1, le=14)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_schema_is_kept_by_a_model_that_never_saw_json(client: openai.OpenAI, seed: int) -> None:
+    prompt = [{"role": "user", "content": QUESTION}]
+    answer = client.chat.completions.parse(
+        model="base", messages=prompt, response_format=Advice, max_tokens=60, temperature=1.0, seed=seed
+    )
+    assert isinstance(answer.choices[0].message.parsed, Advice) and answer.choices[0].finish_reason == "stop"
+    form = {"type": "json_schema", "json_schema": {"name": "Advice", "schema": Advice.model_json_schema()}}
+    chunks = ask(client, QUESTION, response_format=form, max_tokens=60, temperature=1.0, seed=seed, stream=True)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert Advice.model_validate_json(text) == answer.choices[0].message.parsed
+
+
+def test_a_schema_that_cannot_be_kept_is_refused(client: openai.OpenAI) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", "not": {"type": "string"}}}}
+    with pytest.raises(openai.BadRequestError, match="response_format") as caught:
+        ask(client, QUESTION, response_format=form)
+    assert caught.value.code == "unsupported_schema"

@@ -12,20 +12,22 @@ import time
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from fastapi import Response
 from sqlalchemy import Engine
 from starlette.types import Receive, Scope, Send
 
+from xinglin.generation import Reply
 from xinglin.safety.triage import Alert
 from xinglin.serve import answer, feedback, protocol
-from xinglin.serve.backend import Backend, Finished, Pieces
+from xinglin.serve.backend import Backend, Pieces
 from xinglin.serve.gate import Full, Gate, Ticket
 from xinglin.serve.metrics import Metrics
 from xinglin.serve.protocol import Ask, Head, Refusal
 
 LOG = logging.getLogger("xinglin.serve")
+WAITING = 64  # requests that wait for the model; the next one is told to come back later
 PAUSE = 0.05  # seconds between two chunks: tokens that come faster are sent together
 HEARTBEAT = 10.0  # seconds between two signs of life while a request waits
 T = TypeVar("T")
@@ -38,10 +40,11 @@ class Server:
     name: str
     runs: Path
     backend: Backend | None = None
-    waiting: int = 64
+    waiting: int = WAITING
     key: str = ""
     database: str = ""
     demo: bool = False
+    structure: Literal["enforced", "free"] = "enforced"
     gate: Gate = field(init=False)
     store: Engine = field(init=False)
     metrics: Metrics = field(default_factory=Metrics)
@@ -126,18 +129,21 @@ class Answering(Response):
 
     async def _whole(self, head: Head, ticket: Ticket, pieces: Pieces, scope: Scope, receive: Receive, send: Send) -> None:
         await ticket.turn()
-        text, end = "", Finished("stop", 0, 0)
+        text, end = "", Reply("", "stop", 0, 0)
         async for item in self._observed(pieces):
-            if isinstance(item, Finished):
+            if isinstance(item, Reply):
                 end = item
             else:
                 text += item
-        shown = answer.as_json(text) if self.ask.as_json else answer.fixed_text(self.alerts) + text
+        shown = answer.as_json(text) if self.ask.as_json else self._fixed() + text
         tokens = protocol.usage(end.prompt_tokens, end.completion_tokens)
         value = protocol.completion(
             head, shown, end.finish_reason, tokens, answer.extension(head, self.alerts, text, self.ask.questions)
         )
         await reply(value)(scope, receive, send)
+
+    def _fixed(self) -> str:
+        return "" if self.ask.data_only else answer.fixed_text(self.alerts)
 
     async def _stream(self, head: Head, ticket: Ticket, pieces: Pieces, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -150,9 +156,8 @@ class Answering(Response):
         await send({"type": "http.response.body", "body": b""})
 
     async def _events(self, head: Head, ticket: Ticket, pieces: Pieces) -> AsyncGenerator[bytes, None]:
-        fixed = "" if self.ask.as_json else answer.fixed_text(self.alerts)
         first = answer.describe(self.alerts) if self.alerts else None
-        yield protocol.event(self._chunk(head, {"role": "assistant", "content": fixed}, extension=first))
+        yield protocol.event(self._chunk(head, {"role": "assistant", "content": self._fixed()}, extension=first))
         try:
             async for sign in self._wait(ticket):
                 yield sign
@@ -169,10 +174,10 @@ class Answering(Response):
                 await asyncio.wait_for(ticket.turn(), HEARTBEAT)
 
     async def _written(self, head: Head, pieces: Pieces) -> AsyncGenerator[bytes, None]:
-        text, sections, end = "", answer.Sections(), Finished("stop", 0, 0)
+        text, sections, end = "", answer.Sections(), Reply("", "stop", 0, 0)
         async with contextlib.aclosing(merged(self._observed(pieces))) as items:
             async for item in items:
-                if isinstance(item, Finished):
+                if isinstance(item, Reply):
                     end = item
                     break
                 text += item
@@ -202,7 +207,7 @@ class Answering(Response):
                     if waits:
                         metrics.first_text(time.monotonic() - self.started)
                         waits = False
-                    if isinstance(item, Finished):
+                    if isinstance(item, Reply):
                         metrics.add("tokens", item.prompt_tokens, kind="prompt")
                         metrics.add("tokens", item.completion_tokens, kind="completion")
                     yield item
@@ -215,9 +220,9 @@ class Answering(Response):
                 raise Refusal(500, "the model failed; the server's log has the reason", "model_failed") from None
 
 
-async def merged(pieces: Pieces) -> AsyncGenerator[str | Finished, None]:
+async def merged(pieces: Pieces) -> AsyncGenerator[str | Reply, None]:
     """The same text in fewer pieces: what comes within ``PAUSE`` of a piece is sent with the next one."""
-    queue: asyncio.Queue[str | Finished | Exception] = asyncio.Queue()
+    queue: asyncio.Queue[str | Reply | Exception] = asyncio.Queue()
     reader = asyncio.create_task(_read(pieces, queue))
     try:
         while True:
@@ -235,7 +240,7 @@ async def merged(pieces: Pieces) -> AsyncGenerator[str | Finished, None]:
         await asyncio.gather(reader, return_exceptions=True)
 
 
-async def _read(pieces: Pieces, queue: "asyncio.Queue[str | Finished | Exception]") -> None:
+async def _read(pieces: Pieces, queue: "asyncio.Queue[str | Reply | Exception]") -> None:
     try:
         async with contextlib.aclosing(pieces):
             async for item in pieces:
@@ -245,8 +250,8 @@ async def _read(pieces: Pieces, queue: "asyncio.Queue[str | Finished | Exception
 
 
 def _drained(
-    item: str | Finished | Exception, queue: "asyncio.Queue[str | Finished | Exception]"
-) -> tuple[str, Finished | Exception | None]:
+    item: str | Reply | Exception, queue: "asyncio.Queue[str | Reply | Exception]"
+) -> tuple[str, Reply | Exception | None]:
     """All text that is there by now, and the end if it is there too."""
     text = ""
     while isinstance(item, str):

@@ -113,7 +113,7 @@ def _add_errors(app: FastAPI) -> None:
 def _add_api(app: FastAPI, server: Server) -> None:
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        ask = protocol.read(await body(request))
+        ask = protocol.read(await body(request), server.structure)
         address = request.client.host if request.client else ""
         return Answering(server, ask, f"{address} {ask.user}")
 

@@ -1,23 +1,21 @@
 """Where answers come from: the engine in this process, or any OpenAI-compatible server behind this one.
 
 In: an ``Ask``. Out: ``await begin(ask)`` refuses what cannot be answered and returns the pieces: text as it comes, then one
-``Finished``. Closing the pieces stops the generation.
+``Reply``. Reading the first piece starts the generation, closing the pieces stops it.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
 
+from xinglin.generation import ROWS, Item, Post, Reply, Running, SchemaError, Settings
 from xinglin.schema import Message
 from xinglin.serve.protocol import Ask, Refusal
-
-LONGEST = 1024  # tokens of an answer where the request names no number
 
 
 @dataclass(frozen=True)
@@ -28,16 +26,7 @@ class Model:
     tuned: bool
 
 
-@dataclass(frozen=True)
-class Finished:
-    """The end of an answer: "stop" or "length", and the token counts."""
-
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-
-
-Pieces = AsyncGenerator[str | Finished, None]
+Pieces = AsyncGenerator[str | Reply, None]
 
 
 class Backend(Protocol):
@@ -62,22 +51,6 @@ async def find(backend: Backend, name: str) -> Model:
 # ---------------------------------------------------------------- the engine in this process
 
 
-class EngineReply(Protocol):
-    @property
-    def finish_reason(self) -> str: ...
-    @property
-    def prompt_tokens(self) -> int: ...
-    @property
-    def completion_tokens(self) -> int: ...
-
-
-class EngineStream(Protocol):
-    @property
-    def reply(self) -> EngineReply | None: ...
-    def __iter__(self) -> Iterator[str]: ...
-    def close(self) -> None: ...
-
-
 class AnyEngine(Protocol):
     """What is used of ``xinglin.engine.Engine``."""
 
@@ -85,86 +58,57 @@ class AnyEngine(Protocol):
     adapter: Path | None
     fingerprint: str
 
-    def stream(
-        self,
-        messages: Sequence[Message],
-        *,
-        tuned: bool = True,
-        max_new_tokens: int = 1024,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-    ) -> EngineStream: ...
+    def prepare(self, messages: Sequence[Message], settings: Settings, post: Post) -> Running: ...
 
 
 class Local:
     """Base and tuned of one engine. The tuned model has the name of the recipe, the base that of its folder or hub."""
 
-    slots = 1  # the engine writes one answer at a time
-
-    def __init__(self, engine: AnyEngine, name: str) -> None:
+    def __init__(self, engine: AnyEngine, name: str, slots: int = ROWS) -> None:
         self.engine = engine
+        self.slots = slots
         self.fingerprint = engine.fingerprint
         base = engine.name if engine.name != name else f"{name}-base"
         self._models = [Model(name, True), Model(base, False)] if engine.adapter else [Model(base, False)]
-        self._threads = ThreadPoolExecutor(self.slots, thread_name_prefix="generate")
 
     async def models(self) -> Sequence[Model]:
         return self._models
 
     async def begin(self, ask: Ask) -> Pieces:
         model = await find(self, ask.model)
-        return self._pieces(await asyncio.to_thread(self._stream, ask, model.tuned))
-
-    def _stream(self, ask: Ask, tuned: bool) -> EngineStream:
-        limit = ask.max_tokens or LONGEST
-        try:
-            return self.engine.stream(
-                ask.messages,
-                tuned=tuned,
-                max_new_tokens=limit,
-                temperature=ask.temperature,
-                top_p=ask.top_p,
-                seed=ask.seed,
-                stop=ask.stop,
-            )
-        except ValueError as error:  # the engine's one reason: no room for an answer
-            raise Refusal(400, str(error), "context_length_exceeded", "messages") from None
-
-    async def _pieces(self, stream: EngineStream) -> Pieces:
         loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[str | Finished | Exception] = asyncio.Queue()
+        queue: asyncio.Queue[Item] = asyncio.Queue()
 
-        def post(item: str | Finished | Exception) -> None:
+        def post(item: Item) -> None:
             loop.call_soon_threadsafe(queue.put_nowait, item)
 
-        work = loop.run_in_executor(self._threads, _pump, stream, post)
+        settings = replace(ask.settings, tuned=model.tuned)
+        return self._pieces(await asyncio.to_thread(self._prepare, ask, settings, post), queue)
+
+    def _prepare(self, ask: Ask, settings: Settings, post: Post) -> Running:
         try:
-            while True:
+            return self.engine.prepare(ask.messages, settings, post)
+        except SchemaError as error:
+            raise Refusal(400, f"response_format: {error}", "unsupported_schema", "response_format") from None
+        except ValueError as error:  # the engine's one other reason: no room for an answer
+            raise Refusal(400, str(error), "context_length_exceeded", "messages") from None
+
+    async def _pieces(self, running: Running, queue: "asyncio.Queue[Item]") -> Pieces:
+        running.start()
+        item: Item = ""
+        try:
+            while isinstance(item, str):
                 item = await queue.get()
                 if isinstance(item, Exception):
                     raise item
                 yield item
-                if isinstance(item, Finished):
-                    return
         finally:
-            stream.close()
-            await asyncio.shield(work)  # the model is free only when the thread has left it
+            running.cancel()
+            while isinstance(item, str):  # its place in the model is free only when the reply is there
+                item = await queue.get()
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False)
-
-
-def _pump(stream: EngineStream, post: Any) -> None:
-    """Hand the pieces over to the event loop; runs in a thread of its own."""
-    try:
-        for piece in stream:
-            post(piece)
-        if reply := stream.reply:
-            post(Finished(reply.finish_reason, reply.prompt_tokens, reply.completion_tokens))
-    except Exception as error:  # raised again where the pieces are read
-        post(error)
+        pass
 
 
 # ---------------------------------------------------------------- a server behind this one
@@ -215,7 +159,7 @@ class Upstream:
                             yield text
         except httpx.HTTPError as error:
             raise self._down(error) from None
-        yield Finished(finish, tokens.get("prompt_tokens", 0), tokens.get("completion_tokens", 0))
+        yield Reply("", finish, tokens.get("prompt_tokens", 0), tokens.get("completion_tokens", 0))
 
     def _down(self, error: Exception) -> Refusal:
         reason = f"{type(error).__name__} {error}".strip()
@@ -226,17 +170,20 @@ class Upstream:
 
 
 def _forward(ask: Ask) -> dict[str, Any]:
+    settings = ask.settings
     body: dict[str, Any] = {
         "model": ask.model,
         "messages": ask.messages,
         "stream": True,
         "stream_options": {"include_usage": True},
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "max_tokens": settings.max_new_tokens,
     }
-    body |= {"temperature": ask.temperature, "top_p": ask.top_p, "max_tokens": ask.max_tokens or LONGEST}
-    if ask.seed is not None:
-        body["seed"] = ask.seed
-    if ask.stop:
-        body["stop"] = list(ask.stop)
+    if settings.seed is not None:
+        body["seed"] = settings.seed
+    if settings.stop:
+        body["stop"] = list(settings.stop)
     return body
 
 

@@ -12,12 +12,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 from xinglin import schema
 from xinglin.config import Recipe
+from xinglin.generation import Reply
 from xinglin.safety.triage import triage
 from xinglin.schema import Message
-from xinglin.serve.backend import AnyEngine
 from xinglin.serve.launch import adapter_of, say, upstream
 from xinglin.serve.remote import connect
 
@@ -29,13 +30,29 @@ RETRY_TEMPERATURE = 0.7
 SIDES = {True: "tuned", False: "base"}
 
 
+class Talking(Protocol):
+    @property
+    def reply(self) -> Reply | None: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def close(self) -> None: ...
+
+
+class Talker(Protocol):
+    """What is used of an engine, or of a server in its place."""
+
+    adapter: Path | None
+
+    def stream(self, messages: Sequence[Message], **settings: Any) -> Talking: ...
+
+
 @dataclass
 class Chat:
     """One conversation; with two ``sides`` each keeps a history of its own."""
 
-    engine: AnyEngine
+    engine: Talker
     sides: Sequence[bool]
     write: Callable[[str], object]
+    sections: bool = True
     histories: dict[bool, list[Message]] = field(default_factory=dict)
 
     def ask(self, question: str, temperature: float = 0.0) -> None:
@@ -51,7 +68,8 @@ class Chat:
 
     def _answer(self, question: str, tuned: bool, temperature: float) -> None:
         history = self.histories.setdefault(tuned, [])
-        stream = self.engine.stream(schema.messages(question, history), tuned=tuned, temperature=temperature)
+        prompt = schema.messages(question, history)
+        stream = self.engine.stream(prompt, tuned=tuned, temperature=temperature, sections=self.sections)
         text = ""
         try:
             for piece in stream:
@@ -84,23 +102,23 @@ def chat(recipe: Recipe, adapter: Path | None = None, question: str = "", base: 
     """Talk in the terminal. ``base``: without the adapter; ``compare``: base first, then tuned."""
     if recipe.serve.upstream:
         with connect(upstream(recipe)) as remote:
-            talk_with(remote, question, base, compare)
+            talk_with(remote, recipe, question, base, compare)
     else:
-        talk_with(local(recipe, adapter or adapter_of(recipe)), question, base, compare)
+        talk_with(local(recipe, adapter or adapter_of(recipe)), recipe, question, base, compare)
 
 
-def talk_with(engine: AnyEngine, question: str, base: bool, compare: bool) -> None:
+def talk_with(engine: Talker, recipe: Recipe, question: str, base: bool, compare: bool) -> None:
     if compare and engine.adapter is None:
         raise ValueError("--compare needs a base and a tuned model: run `xinglin train` first, or name an adapter with --adapter")
     sides = (False, True) if compare else (engine.adapter is not None and not base,)
-    talk = Chat(engine, sides, _write)
+    talk = Chat(engine, sides, _write, recipe.serve.structure == "enforced")
     if question or not sys.stdin.isatty():
         talk.ask(_one_question(question))
     else:
         converse(talk, keyboard())
 
 
-def local(recipe: Recipe, adapter: Path | None) -> AnyEngine:
+def local(recipe: Recipe, adapter: Path | None) -> Talker:
     """The model in this process; says what it is where that is not what one would expect."""
     if adapter is None:
         say(f"no adapter in {recipe.folder / '4-train'} yet: this is the base model alone (`xinglin train` makes one)")

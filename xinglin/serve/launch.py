@@ -42,7 +42,12 @@ def serve(recipe: Recipe, browse: bool = False) -> None:
     listener = bind(host, port)
     settings = recipe.serve
     server = Server(
-        recipe.name, recipe.runs, waiting=settings.queue, key=key, database=settings.database, demo=recipe.model == "demo"
+        recipe.name,
+        recipe.runs,
+        key=key,
+        database=settings.database,
+        demo=recipe.model == "demo",
+        structure=settings.structure,
     )
     runner = uvicorn.Server(
         uvicorn.Config(

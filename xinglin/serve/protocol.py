@@ -16,11 +16,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from xinglin import schema
+from xinglin.generation import LONGEST, Settings
 from xinglin.schema import Message
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 # What a model without tools sees in place of a role it was not trained on.
 SEEN_AS = {"developer": "system", "tool": "user", "function": "user"}
+SCHEMA = 20_000  # characters of a JSON schema
 KINDS = {401: "authentication_error", 404: "invalid_request_error", 429: "rate_limit_error"}
 
 
@@ -46,16 +48,17 @@ class Ask:
 
     model: str
     messages: list[Message]
+    settings: Settings = field(default_factory=Settings)
     stream: bool = False
     usage: bool = False
-    max_tokens: int | None = None
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
     as_json: bool = False
     patches: bool = False
     user: str = ""
+
+    @property
+    def data_only(self) -> bool:
+        """Whether the answer is read by a machine: nothing may stand before its JSON."""
+        return self.as_json or bool(self.settings.json_schema)
 
     @property
     def questions(self) -> list[str]:
@@ -83,6 +86,7 @@ class StreamOptions(_Wire):
 
 class Extension(_Wire):
     sections: bool = False
+    structure: Literal["enforced", "free"] | None = None
 
 
 class Body(_Wire):
@@ -109,26 +113,37 @@ class Body(_Wire):
 # ---------------------------------------------------------------- reading
 
 
-def read(data: bytes) -> Ask:
-    """The request in ``data``. Raises ``Refusal`` (400) that names the field."""
+def read(data: bytes, structure: Literal["enforced", "free"] = "enforced") -> Ask:
+    """The request in ``data``; ``structure`` holds where it names none. Raises ``Refusal`` (400) that names the field."""
     try:
         body = Body.model_validate(decode(data))
     except ValidationError as error:
         raise _invalid(error) from None
     _refuse_unsupported(body)
+    extension = body.xinglin or Extension()
+    as_json, json_schema = _json_form(body.response_format)
+    enforced = as_json or (not json_schema and (extension.structure or structure) == "enforced")
     return Ask(
         model=body.model,
         messages=_messages(body.messages),
+        settings=_settings(body, enforced, json_schema),
         stream=bool(body.stream),
         usage=body.stream_options is not None and body.stream_options.include_usage,
-        max_tokens=body.max_completion_tokens or body.max_tokens,
+        as_json=as_json,
+        patches=extension.sections,
+        user=body.user or "",
+    )
+
+
+def _settings(body: Body, sections: bool, json_schema: str) -> Settings:
+    return Settings(
+        max_new_tokens=body.max_completion_tokens or body.max_tokens or LONGEST,
         temperature=body.temperature or 0.0,
         top_p=1.0 if body.top_p is None else body.top_p,
         seed=body.seed,
         stop=_stops(body.stop),
-        as_json=_wants_json(body.response_format),
-        patches=body.xinglin is not None and body.xinglin.sections,
-        user=body.user or "",
+        sections=sections,
+        json_schema=json_schema,
     )
 
 
@@ -174,25 +189,33 @@ def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
     return stops
 
 
-def _wants_json(form: Mapping[str, Any] | None) -> bool:
+def _json_form(form: Mapping[str, Any] | None) -> tuple[bool, str]:
+    """(whether the sections are asked for as JSON, the JSON schema that the model has to keep to or "")."""
     kind = (form or {}).get("type", "text")
-    if kind == "json_schema":
-        _check_schema(form or {})
-    elif kind not in ("text", "json_object"):
-        raise Refusal(
-            400, f"response_format.type: {kind!r}; text, json_object and json_schema exist", "invalid_value", "response_format"
-        )
-    return bool(kind != "text")
+    if kind in ("text", "json_object"):
+        return bool(kind == "json_object"), ""
+    if kind != "json_schema":
+        known = "text, json_object and json_schema exist"
+        raise Refusal(400, f"response_format.type: {kind!r}; {known}", "invalid_value", "response_format")
+    wanted = _inside(_inside(form or {}, "json_schema"), "schema")
+    text = dumps(wanted)
+    if not wanted or len(text) > SCHEMA:
+        message = f"response_format.json_schema.schema: an object of at most {SCHEMA} characters"
+        raise Refusal(400, message, "invalid_value", "response_format")
+    return (True, "") if _is_sections(wanted) else (False, text)
 
 
-def _check_schema(form: Mapping[str, Any]) -> None:
-    """Only what is truly guaranteed is accepted: an object whose properties are the section titles, each a string."""
-    properties = _inside(_inside(_inside(form, "json_schema"), "schema"), "properties")
-    kinds = [_inside(properties, title).get("type") for title in schema.TITLES]
-    if set(properties) != set(schema.TITLES) or kinds != ["string"] * len(schema.TITLES):
-        titles = ", ".join(schema.TITLES)
-        message = f"response_format: the only schema served is an object with the string properties {titles}"
-        raise Refusal(400, message, "unsupported_schema", "response_format")
+def _is_sections(wanted: Mapping[str, Any]) -> bool:
+    """Whether a schema asks for the titles as strings and for nothing more: the sections themselves then are the answer."""
+    properties = _inside(wanted, "properties")
+    plain = {"type", "title", "description"}
+    return (
+        wanted.get("type") == "object"
+        and set(wanted) <= plain | {"properties", "required", "additionalProperties", "$schema"}
+        and set(properties) == set(schema.TITLES)
+        and all(_inside(properties, title).get("type") == "string" for title in schema.TITLES)
+        and all(set(_inside(properties, title)) <= plain for title in schema.TITLES)
+    )
 
 
 def _inside(value: Mapping[str, Any], key: str) -> dict[str, Any]:

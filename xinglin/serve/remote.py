@@ -9,8 +9,9 @@ from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from xinglin.generation import Reply, Settings
 from xinglin.schema import Message
-from xinglin.serve.backend import Finished, Pieces, Upstream
+from xinglin.serve.backend import Pieces, Upstream
 from xinglin.serve.protocol import Ask, Refusal
 
 T = TypeVar("T")
@@ -42,21 +43,10 @@ class Remote:
         except Refusal as refusal:
             raise ValueError(refusal.message) from None
 
-    def stream(
-        self,
-        messages: Sequence[Message],
-        *,
-        tuned: bool = True,
-        max_new_tokens: int = 1024,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-    ) -> "RemoteStream":
-        model = self.models[0 if tuned else -1].id
-        ask = Ask(
-            model, list(messages), max_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=tuple(stop)
-        )
+    def stream(self, messages: Sequence[Message], **settings: Any) -> "RemoteStream":
+        """As that of an engine; see ``Settings``."""
+        wanted = Settings(**settings)
+        ask = Ask(self.models[0 if wanted.tuned else -1].id, list(messages), wanted)
         return RemoteStream(self, self.run(self.upstream.begin(ask)))
 
 
@@ -64,10 +54,10 @@ class RemoteStream:
     def __init__(self, remote: Remote, pieces: Pieces) -> None:
         self.remote = remote
         self.pieces = pieces
-        self.reply: Finished | None = None
+        self.reply: Reply | None = None
 
     def __iter__(self) -> Iterator[str]:
-        while not isinstance(item := self.remote.run(_next(self.pieces)), Finished):
+        while not isinstance(item := self.remote.run(_next(self.pieces)), Reply):
             yield item
         self.reply = item
 
@@ -76,7 +66,7 @@ class RemoteStream:
             self.remote.run(_close(self.pieces))
 
 
-async def _next(pieces: Pieces) -> str | Finished:
+async def _next(pieces: Pieces) -> str | Reply:
     return await anext(pieces)
 
 
