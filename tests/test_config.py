@@ -4,7 +4,7 @@ import pytest
 
 from xinglin import config
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
 
 
 def write(folder: Path, text: str) -> Path:

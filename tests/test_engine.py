@@ -102,7 +102,8 @@ def test_prompt_longer_than_the_context_is_refused(loaded):
 
 
 def test_another_prompt_is_refused(tmp_path, tiny, tokenizer):
-    (tmp_path / "adapter_model.safetensors").touch()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / name).touch()
     (tmp_path / engine.FINGERPRINT).write_text(json.dumps({"fingerprint": "0" * 16}))
     with pytest.raises(ValueError, match="tuned with prompt 0000000000000000"):
         Engine.load(str(tiny), tmp_path)

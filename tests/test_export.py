@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from xinglin import config, doctor, export, records, schema, train
+from xinglin import config, doctor, export, records, schema
 from xinglin.engine import Engine
+from xinglin.train import stage
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def recipe(tmp_path_factory, tiny) -> config.Recipe:
             made.folder / "3-split" / f"{name}.jsonl", [records.Record(str(i), str(i), turns, {}) for i in range(8)]
         )
     (made.folder / "4-train").mkdir()
-    train.run(made, made.folder / "4-train")
+    stage.run(made, made.folder / "4-train")
     (made.folder / "6-export").mkdir()
     export.run(made, made.folder / "6-export")
     return made

@@ -12,16 +12,18 @@ def adapter_card(recipe: Recipe, facts: dict[str, Any]) -> str:
     settings = "\n".join(f"{key}: {value}" for key, value in recipe.train.model_dump(mode="json").items())
     name, revision = hub.split_revision(recipe.model)
     version = f" (revision `{revision}`)" if revision else ""
+    whole = recipe.train.method == "full"
+    what = "All weights of" if whole else "An adapter for"
     return f"""---
 base_model: {name}
-library_name: peft
+library_name: {"transformers" if whole else "peft"}
 language: [zh]
 pipeline_tag: text-generation
-tags: [medical, lora, xinglin]
+tags: [medical, {recipe.train.method}, xinglin]
 ---
 # {recipe.name}
 
-A LoRA adapter for `{name}`{version}, tuned with Xinglin {__version__}. It answers Chinese medical
+{what} `{name}`{version}, tuned with Xinglin {__version__}. It answers Chinese medical
 questions in three sections: {"、".join(schema.TITLES)}.
 
 **Intended use**: research and teaching, and drafts that a qualified person reads. **Not for**: diagnosis, prescriptions,

@@ -98,6 +98,8 @@ class Split(Section):
 
 
 class Train(Section):
+    method: Literal["lora", "rslora", "dora", "lora+", "pissa", "full"] = "lora"
+    """What moves: LoRA matrices or a variant of them on all linear layers, or all weights; docs/training.md says when."""
     quantization: Literal["none", "nf4", "int8"] = "none"
     """How the frozen base is held: as it is, 4-bit NF4 or 8-bit (bitsandbytes)."""
     rank: int = Field(default=16, ge=1)
@@ -114,6 +116,8 @@ class Train(Section):
     """Rows per forward pass; divides batch_size."""
     max_length: int = Field(default=2048, ge=16)
     """Longest row in tokens; a longer one is dropped and counted, never cut."""
+    packing: bool = False
+    """Lay the rows of a forward pass end to end instead of padding them; no row sees another, the losses are the same."""
     rows: int = Field(default=0, ge=0)
     """Most rows to train on, a fixed sample under the seed; 0: all."""
     evaluations: int = Field(default=5, ge=1)
@@ -220,10 +224,21 @@ def build(values: dict[str, Any], origin: str = "recipe") -> Recipe:
         recipe = Recipe(**values)
     except ValidationError as error:
         raise ValueError(f"{origin}: {_explain(error)}") from None
-    if recipe.train.batch_size % recipe.train.micro_batch_size:
-        sizes = f"{recipe.train.batch_size} is not a multiple of train.micro_batch_size={recipe.train.micro_batch_size}"
-        raise ValueError(f"{origin}: train.batch_size={sizes}")
+    if problem := _contradiction(recipe.train):
+        raise ValueError(f"{origin}: {problem}")
     return recipe
+
+
+def _contradiction(train: Train) -> str:
+    """What of the section cannot go together, in one line, or nothing."""
+    if train.batch_size % train.micro_batch_size:
+        return f"train.batch_size={train.batch_size} is not a multiple of train.micro_batch_size={train.micro_batch_size}"
+    if train.method in {"pissa", "full"} and train.quantization != "none":
+        changed = (
+            f"train.method={train.method} changes the base's own weights, which train.quantization={train.quantization} freezes"
+        )
+        return f"{changed}; use method=lora or dora, or quantization=none"
+    return ""
 
 
 def keys(section: type[Section] = Recipe, prefix: str = "") -> dict[str, str]:

@@ -108,7 +108,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def load_base(folder: Path, quantization: str = "none") -> PreTrainedModel:
     """The base model of a local folder: bf16 (fp16 on older cards) on a GPU, fp32 on a CPU, or 4/8-bit."""
-    dtype = _dtype()
+    dtype = compute_dtype()
     if not sys.stderr.isatty():
         disable_progress_bar()
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
@@ -128,7 +128,7 @@ def _device() -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
 
 
-def _dtype() -> torch.dtype:
+def compute_dtype() -> torch.dtype:
     if not torch.cuda.is_available():
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
@@ -147,18 +147,68 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:300]
 
 
-def load_adapter(model: PreTrainedModel, adapter: Path, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """Put an adapter on a base model. Raises ``ValueError`` where it is no adapter, of another base, or of another prompt."""
+def load_adapter(model: PreTrainedModel, adapter: Path, tokenizer: PreTrainedTokenizerBase, quantization: str = "none") -> Any:
+    """Put an adapter on a base model, or a wholly tuned model beside it.
+
+    Raises ``ValueError`` where it is no adapter, of another base, or of another prompt.
+    """
     from peft import PeftModel
 
-    if not (adapter / "adapter_model.safetensors").is_file():
-        raise ValueError(f"{adapter}: no adapter_model.safetensors; `xinglin train` writes an adapter folder")
+    hub.tuned_files(adapter)
     _compare_fingerprint(adapter, tokenizer)
+    if (adapter / "config.json").is_file():
+        return Whole(model, load_base(adapter, quantization))
     try:
         tuned = PeftModel.from_pretrained(model, str(adapter))
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{adapter}: not an adapter of this base model ({_first_line(error)})") from None
     return tuned
+
+
+class Whole:
+    """A model tuned in all its weights and its base, both in memory, as if one were the other with an adapter."""
+
+    def __init__(self, base: PreTrainedModel, tuned: PreTrainedModel) -> None:
+        self.base: Any = base.eval()
+        self.tuned: Any = tuned.eval()
+        self.active = self.tuned
+
+    def eval(self) -> "Whole":
+        return self
+
+    def get_base_model(self) -> "Whole":
+        return self
+
+    def merge_and_unload(self) -> Any:
+        return self.tuned
+
+    @contextlib.contextmanager
+    def disable_adapter(self) -> Iterator[None]:
+        self.active = self.base
+        try:
+            yield
+        finally:
+            self.active = self.tuned
+
+    def generate(self, **arguments: Any) -> Any:
+        return self.active.generate(**arguments)
+
+    @property
+    def model(self) -> Any:
+        return self.active.model
+
+    @property
+    def lm_head(self) -> Any:
+        return self.active.lm_head
+
+    @property
+    def config(self) -> Any:
+        return self.active.config
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.active.device
+        return device
 
 
 def _compare_fingerprint(adapter: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -195,7 +245,7 @@ class Engine:
         folder = hub.find_model(model, source)
         tokenizer = load_tokenizer(folder)
         base = load_base(folder, quantization)
-        loaded = load_adapter(base, adapter, tokenizer) if adapter else base
+        loaded = load_adapter(base, adapter, tokenizer, quantization) if adapter else base
         return cls(loaded, tokenizer, folder.name if Path(model).is_dir() else model, adapter)
 
     @property

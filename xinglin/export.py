@@ -25,10 +25,9 @@ PARITY_TOKENS = 96
 def inputs(recipe: Recipe) -> list[Path]:
     adapter = recipe.folder / "4-train" / "adapter"
     questions = recipe.folder / "3-split" / "validation.jsonl"
-    for path in (adapter / "adapter_model.safetensors", questions):
-        if not path.is_file():
-            raise ValueError(f"export: {path} is missing; `xinglin train` writes the adapter, `xinglin split` the questions")
-    return [adapter / "adapter_model.safetensors", adapter / "adapter_config.json", questions]
+    if not questions.is_file():
+        raise ValueError(f"export: {questions} is missing; `xinglin split` writes it")
+    return [*hub.tuned_files(adapter), questions]
 
 
 def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:

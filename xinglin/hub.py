@@ -32,6 +32,18 @@ def split_revision(model: str) -> tuple[str, str | None]:
     return name, revision or None
 
 
+def tuned_files(folder: Path) -> list[Path]:
+    """The files that decide what a tuned model does: an adapter's, or a whole model's (``train.method=full``).
+
+    Raises ``ValueError`` naming the verb that makes them.
+    """
+    whole = sorted(folder.glob("model*.safetensors"))
+    files = [folder / "config.json", *whole] if whole else [folder / "adapter_config.json", folder / "adapter_model.safetensors"]
+    if missing := [path for path in files if not path.is_file()]:
+        raise ValueError(f"{missing[0]}: not there; `xinglin train` makes the adapter")
+    return files
+
+
 def _check(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise ValueError(f"model {folder}: no config.json; a model folder holds {LAYOUT}")

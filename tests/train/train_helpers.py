@@ -21,8 +21,8 @@ def write_split(recipe: config.Recipe, rows: int = 12, question: str = "头痛�
     records.write_jsonl(recipe.folder / "3-split" / "validation.jsonl", made[-2:])
 
 
-def run(recipe: config.Recipe) -> dict[str, torch.Tensor]:
+def run(recipe: config.Recipe, weights: str = "adapter_model.safetensors") -> dict[str, torch.Tensor]:
     folder = recipe.folder / "4-train"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     stage.run(recipe, folder)
-    return load_file(folder / "adapter" / "adapter_model.safetensors")
+    return load_file(folder / "adapter" / weights)

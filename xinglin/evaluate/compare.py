@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from xinglin import __version__, llm, records, schema
+from xinglin import __version__, hub, llm, records, schema
 from xinglin.config import Recipe
 from xinglin.engine import Engine
 from xinglin.evaluate import agreement, examine, judge, pairs, probes, report, sides, summary, verdict
@@ -31,7 +31,7 @@ BATCH = 16  # questions at once in ``xinglin compare``
 
 def inputs(recipe: Recipe) -> list[Path]:
     exam_files = examine.inputs(recipe)
-    return [questions_file(recipe), *sides.adapter_files(recipe.folder / "4-train" / "adapter"), *exam_files]
+    return [questions_file(recipe), *hub.tuned_files(recipe.folder / "4-train" / "adapter"), *exam_files]
 
 
 def questions_file(recipe: Recipe) -> Path:

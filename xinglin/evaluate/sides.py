@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xinglin import llm, records, schema
+from xinglin import hub, llm, records, schema
 from xinglin.engine import Engine, encode
 from xinglin.evaluate import endpoint
 from xinglin.evaluate.answers import Result, Work, collect, digest
@@ -77,7 +77,7 @@ class Desk:
 def pair(engine: Engine, quantization: str) -> tuple[Side, Side]:
     """Base and tuned of one engine in memory: the same weights with the adapter off and on."""
     assert engine.adapter, "an engine without adapter has one side only"
-    adapter = records.sha256(engine.adapter / "adapter_model.safetensors")
+    adapter = [records.sha256(path) for path in hub.tuned_files(engine.adapter)[1:]]
     base = of_engine(engine, "base", False, {"quantization": quantization})
     return base, of_engine(engine, "tuned", True, {"quantization": quantization, "adapter": adapter})
 
@@ -156,15 +156,6 @@ def canary(engine: Engine, dialogues: Batch) -> None:
     """
     if engine.losses(dialogues, tuned=True) == engine.losses(dialogues, tuned=False):
         raise ValueError(f"{engine.adapter}: the adapter changes nothing (its weights are zero, or not its base's); train again")
-
-
-def adapter_files(adapter: Path) -> list[Path]:
-    """The files that decide what an adapter does. Raises ``ValueError`` naming the verb that makes them."""
-    files = [adapter / "adapter_config.json", adapter / "adapter_model.safetensors"]
-    missing = [path for path in files if not path.is_file()]
-    if missing:
-        raise ValueError(f"{missing[0]}: not there; `xinglin train` makes the adapter")
-    return files
 
 
 # ---------------------------------------------------------------- anything that can be named

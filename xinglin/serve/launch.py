@@ -27,7 +27,7 @@ IDLE = 75  # seconds a connection may rest: longer than proxies and clients keep
 def adapter_of(recipe: Recipe) -> Path | None:
     """The run's adapter, once `xinglin train` has written it."""
     folder = recipe.folder / "4-train" / "adapter"
-    return folder if (folder / "adapter_config.json").is_file() else None
+    return folder if any((folder / name).is_file() for name in ("adapter_config.json", "config.json")) else None
 
 
 def serve(recipe: Recipe, browse: bool = False) -> None:

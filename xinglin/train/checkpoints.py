@@ -34,7 +34,8 @@ def complete(checkpoint: Path) -> bool:
         json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return all((checkpoint / name).is_file() for name in ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt"))
+    weights = any((checkpoint / name).is_file() for name in ("adapter_model.safetensors", "model.safetensors"))
+    return weights and all((checkpoint / name).is_file() for name in ("optimizer.pt", "scheduler.pt"))
 
 
 def last_complete(folder: Path) -> str | None:

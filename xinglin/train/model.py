@@ -1,60 +1,119 @@
-"""The model that is tuned: the base with an adapter on it, its loss, and the folder it is saved in.
+"""The model that is tuned: the base with an adapter on it or set free as a whole, its loss, and the folder it is saved in.
 
-In: a base of ``engine.load_base``. Out: a ``PeftModel``; ``save_adapter`` writes ``4-train/adapter/``, a plain PEFT folder::
+In: a base of ``engine.load_base``. Out: a model to train; ``save_adapter`` writes ``4-train/adapter/``, a plain PEFT folder (with
+``train.method=full`` a plain model folder)::
 
     adapter_config.json  adapter_model.safetensors  tokenizer.json  chat_template.jinja  xinglin.json
 """
 
 import shutil
+import warnings
 from pathlib import Path
 from types import MethodType
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft.optimizers import create_loraplus_optimizer
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
 
 from xinglin import engine, hub, records
 from xinglin.config import Recipe
+from xinglin.train import packing
+
+RATIO = 16.0  # LoRA+: how much faster B learns than A
 
 
-def add_adapter(base: PreTrainedModel, recipe: Recipe) -> PeftModel:
+def prepare(base: PreTrainedModel, recipe: Recipe) -> PreTrainedModel:
+    """The base ready for an adapter; with ``train.method=full`` all of it ready to move, in fp32."""
     settings = recipe.train
     if settings.quantization != "none":
         # Trainer turns the checkpointing on itself, without the reentrant kind that needs gradients at the input.
         base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
-    base.forward = MethodType(supervised_forward, base)
-    config = LoraConfig(
+    return base.float() if settings.method == "full" else base
+
+
+def lora_config(recipe: Recipe) -> LoraConfig | None:
+    """The adapter of ``train.method``, or None where all weights move."""
+    settings = recipe.train
+    if settings.method == "full":
+        return None
+    return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
+        use_rslora=settings.method == "rslora",
+        use_dora=settings.method == "dora",
+        init_lora_weights="pissa" if settings.method == "pissa" else True,
     )
+
+
+def add_adapter(base: PreTrainedModel, recipe: Recipe) -> PreTrainedModel | PeftModel:
+    """The model whose own forward gives the loss of supervised tokens."""
+    base = prepare(base, recipe)
+    if recipe.train.packing:
+        packing.attend_by_row(base)
+    base.forward = MethodType(supervised_forward, base)
+    config = lora_config(recipe)
+    if config is None:
+        return base
     model = get_peft_model(base, config)
     assert isinstance(model, PeftModel)
     return model
 
 
 def supervised_forward(
-    self: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor,
-    num_items_in_batch: torch.Tensor | None = None, **_: Any,
+    self: PreTrainedModel, input_ids: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor | None = None,
+    position_ids: torch.Tensor | None = None, num_items_in_batch: torch.Tensor | None = None, **_: Any,
 ) -> CausalLMOutput:  # fmt: skip
     """Mean cross entropy with the LM head run on supervised positions only: same loss, less work (docs/training.md)."""
-    logits, targets = engine.supervised(self, input_ids, attention_mask, labels)
+    packed = {} if position_ids is None else {"position_ids": position_ids, "row_lengths": packing.row_lengths(position_ids)}
+    logits, targets = engine.supervised(self, input_ids, attention_mask, labels, **packed)
     total = cross_entropy(logits.float(), targets, reduction="sum")
     return CausalLMOutput(loss=total / (num_items_in_batch if num_items_in_batch is not None else len(targets)))
 
 
-def save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, base: Path, folder: Path) -> None:
-    """The adapter as any PEFT user expects it; the folder appears whole or not at all."""
+def faster_b(model: PeftModel, rate: float) -> torch.optim.Optimizer:
+    """The optimizer of LoRA+, in which B learns ``RATIO`` times faster than A."""
+    made = create_loraplus_optimizer(model, torch.optim.AdamW, lr=rate, loraplus_lr_ratio=RATIO, fused=True)
+    assert isinstance(made, torch.optim.Optimizer)
+    return made
+
+
+# ---------------------------------------------------------------- saving
+
+
+def save_start(model: PreTrainedModel | PeftModel, recipe: Recipe, folder: Path) -> Path | None:
+    """Keep the adapter as it began, where the saved one is the difference to it (PiSSA takes it out of the base)."""
+    if recipe.train.method != "pissa":
+        return None
+    model.save_pretrained(str(folder))
+    return folder
+
+
+def save_adapter(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, base: Path, folder: Path,
+    start: Path | None = None,
+) -> None:  # fmt: skip
+    """The adapter, or the whole model, as any PEFT or transformers user expects it; the folder appears whole or not at all.
+
+    ``start`` is the folder of ``save_start``: with it the saved adapter fits the untouched base, at twice the rank.
+    """
     temporary = folder.with_name(".adapter")
     shutil.rmtree(temporary, ignore_errors=True)
-    config = model.peft_config["default"]
-    name, revision = hub.split_revision(recipe.model)
-    config.base_model_name_or_path, config.revision = name if recipe.model != "demo" else str(base), revision
-    model.save_pretrained(str(temporary))
+    if isinstance(model, PeftModel):
+        config = model.peft_config["default"]
+        name, revision = hub.split_revision(recipe.model)
+        config.base_model_name_or_path, config.revision = name if recipe.model != "demo" else str(base), revision
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "PiSSA changes the base weights")  # PEFT's conversion loads both at once
+            model.save_pretrained(str(temporary), path_initial_model_for_weight_conversion=str(start) if start else None)
+    else:
+        torch.nn.Module.to(model, dtype=engine.compute_dtype())
+        model.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
     identity = {"fingerprint": engine.prompt_fingerprint(tokenizer), "base": recipe.model}
     records.write_json(temporary / engine.FINGERPRINT, identity)
@@ -62,6 +121,8 @@ def save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, recipe: R
     temporary.rename(folder)
 
 
-def trainable(model: PeftModel) -> str:
-    chosen, total = model.get_nb_trainable_parameters()
+def trainable(model: PreTrainedModel | PeftModel) -> str:
+    if not isinstance(model, PeftModel):
+        return f"all of {model.num_parameters():,} parameters trainable"
+    chosen, total = model.get_nb_trainable_parameters()  # knows that 4-bit weights lie two in a byte
     return f"{chosen:,} of {total:,} parameters trainable"

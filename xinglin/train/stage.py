@@ -17,7 +17,7 @@ from xinglin import card, engine, hub, records
 from xinglin.config import Recipe
 from xinglin.train.checkpoints import last_complete, open_checkpoints
 from xinglin.train.log import Log, write_curves
-from xinglin.train.model import add_adapter, save_adapter
+from xinglin.train.model import add_adapter, save_adapter, save_start
 from xinglin.train.rows import Rows, check, sample, show_first, tokenize
 from xinglin.train.trainer import make_trainer
 
@@ -44,10 +44,11 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     show_first(train.rows[0], tokenizer)
     model = add_adapter(engine.load_base(base, recipe.train.quantization), recipe)
     checkpoints = open_checkpoints(folder / "checkpoints", identity(recipe))
+    start = save_start(model, recipe, checkpoints / "start")
     log = Log(folder / "log.jsonl", train.tokens)
     trainer = make_trainer(model, recipe, train, validation, checkpoints, log)
     trainer.train(resume_from_checkpoint=last_complete(checkpoints))
-    save_adapter(model, tokenizer, recipe, base, folder / "adapter")
+    save_adapter(model, tokenizer, recipe, base, folder / "adapter", start)
     lines = log.lines()
     facts = describe(train, validation, lines)
     records.write_text(folder / "adapter" / "README.md", card.adapter_card(recipe, facts))

@@ -5,6 +5,7 @@ In: model, rows and recipe. Out: a ``Trainer`` that is ready to ``train()``.
 
 import math
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from peft import PeftModel
 from torch.utils.data import Sampler
 from transformers import (
     EarlyStoppingCallback,
+    PreTrainedModel,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -23,40 +25,69 @@ from transformers.trainer_callback import PrinterCallback
 
 from xinglin.config import Recipe
 from xinglin.train.log import Log, say
-from xinglin.train.model import trainable
+from xinglin.train.model import faster_b, trainable
+from xinglin.train.packing import pack
 from xinglin.train.rows import LengthBuckets, Rows, collate
 
 WARMUP = 0.05  # share of the steps in which the learning rate rises linearly
 
 
-def make_trainer(model: PeftModel, recipe: Recipe, train: Rows, validation: Rows, checkpoints: Path, log: Log) -> Trainer:
+def make_trainer(
+    model: PreTrainedModel | PeftModel, recipe: Recipe, train: Rows, validation: Rows, checkpoints: Path, log: Log
+) -> Trainer:
+    """The trainer of supervised rows."""
     settings = recipe.train
-    total = math.ceil(len(train.rows) / settings.batch_size) * settings.epochs
-    say(f"train: {settings.epochs} epochs, {total} steps of {settings.batch_size} rows, {trainable(model)}")
-    on_gpu = torch.cuda.is_available()
-    bf16 = on_gpu and torch.cuda.is_bf16_supported()
-    arguments = TrainingArguments(
-        output_dir=str(checkpoints), num_train_epochs=settings.epochs, seed=recipe.seed, data_seed=recipe.seed,
-        per_device_train_batch_size=settings.micro_batch_size, per_device_eval_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
-        learning_rate=settings.learning_rate, lr_scheduler_type="cosine", warmup_steps=math.ceil(WARMUP * total),
-        optim="adamw_torch_fused", bf16=bf16, fp16=on_gpu and not bf16,
-        activation_checkpointing=settings.gradient_checkpointing, activation_checkpointing_kwargs={"use_reentrant": False},
-        remove_unused_columns=False, label_names=["labels"],
-        eval_strategy="steps" if validation.rows else "no", eval_steps=total, save_steps=total, save_total_limit=2,
-        load_best_model_at_end=bool(validation.rows), metric_for_best_model="eval_loss", prediction_loss_only=True,
-        logging_steps=max(1, total // 45), report_to=settings.report_to, disable_tqdm=not sys.stderr.isatty(),
-        dataloader_pin_memory=on_gpu,
-    )  # fmt: skip
-    callbacks: list[TrainerCallback] = [Evenly(total, settings.evaluations, bool(validation.rows)), log]
-    if settings.patience and validation.rows:
-        callbacks.append(EarlyStoppingCallback(settings.patience))
     pad = int(model.config.pad_token_id or model.config.eos_token_id)
     trainer = BucketTrainer(
-        model, arguments, train_dataset=train.rows, eval_dataset=validation.rows or None,
-        data_collator=lambda rows: collate(rows, pad), callbacks=callbacks,
-    )  # fmt: skip
+        model,
+        TrainingArguments(**arguments(recipe, len(train.rows), bool(validation.rows), checkpoints)),
+        train_dataset=train.rows,
+        eval_dataset=validation.rows or None,
+        data_collator=pack if settings.packing else partial(collate, pad=pad),
+    )
+    return finish(trainer, recipe, len(train.rows), bool(validation.rows), log)
+
+
+def steps(recipe: Recipe, rows: int) -> int:
+    """Optimizer steps of the whole run."""
+    return math.ceil(rows / recipe.train.batch_size) * recipe.train.epochs
+
+
+def arguments(recipe: Recipe, rows: int, evaluate: bool, checkpoints: Path) -> dict[str, Any]:
+    """The arguments that all trainers share; ``rows`` are those trained on."""
+    settings, total = recipe.train, steps(recipe, rows)
+    on_gpu = torch.cuda.is_available()
+    bf16 = on_gpu and torch.cuda.is_bf16_supported()
+    return {
+        "output_dir": str(checkpoints), "num_train_epochs": settings.epochs, "seed": recipe.seed, "data_seed": recipe.seed,
+        "per_device_train_batch_size": settings.micro_batch_size, "per_device_eval_batch_size": settings.micro_batch_size,
+        "gradient_accumulation_steps": settings.batch_size // settings.micro_batch_size,
+        "learning_rate": settings.learning_rate, "lr_scheduler_type": "cosine",
+        "warmup_steps": min(math.ceil(WARMUP * total), total - 1),
+        "optim": "adamw_torch_fused", "bf16": bf16, "fp16": on_gpu and not bf16,
+        "activation_checkpointing": settings.gradient_checkpointing,
+        "activation_checkpointing_kwargs": {"use_reentrant": False},
+        "remove_unused_columns": False, "label_names": ["labels"],
+        "eval_strategy": "steps" if evaluate else "no", "eval_steps": total, "save_steps": total, "save_total_limit": 2,
+        "load_best_model_at_end": evaluate, "metric_for_best_model": "eval_loss", "prediction_loss_only": True,
+        "logging_steps": max(1, total // 45), "report_to": settings.report_to, "disable_tqdm": not sys.stderr.isatty(),
+        "dataloader_pin_memory": on_gpu,
+    }  # fmt: skip
+
+
+def finish(trainer: Trainer, recipe: Recipe, rows: int, evaluate: bool, log: Log) -> Trainer:
+    """Give a trainer its optimizer and callbacks, and say what it is going to do."""
+    settings, total = recipe.train, steps(recipe, rows)
+    model: Any = trainer.model
+    if settings.method == "lora+":
+        trainer.optimizer = faster_b(model, settings.learning_rate)
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Evenly(total, settings.evaluations, evaluate))
+    trainer.add_callback(log)
+    if settings.patience and evaluate:
+        trainer.add_callback(EarlyStoppingCallback(settings.patience))
+    what = f"{settings.method}, {trainable(model)}"
+    say(f"train: {what}; {settings.epochs} epochs, {total} steps of {settings.batch_size} rows")
     return trainer
 
 
