@@ -111,13 +111,13 @@ def test_an_unknown_method_names_the_known_ones():
         config.build({"model": "demo", "train": {"method": "adalora"}})
 
 
-def test_a_wholly_tuned_model_is_evaluated_and_exported_like_an_adapter(tmp_path, tiny):
+def test_a_wholly_tuned_model_is_evaluated_and_exported_like_an_adapter(tmp_path, tiny, capsys):
     asked = ["evaluate.questions=2", "evaluate.max_new_tokens=4", "train.learning_rate=1e-2"]
     overrides = [f"model={tiny}", f"runs={tmp_path}", *SMALL, *asked]
     path = RECIPES / "full.yaml"
     write_split(config.load(path, overrides))
     for verb in ("train", "evaluate", "export"):
-        assert cli.main([verb, str(path), *overrides]) == 0
+        assert cli.main([verb, str(path), *overrides]) == 0, capsys.readouterr().err
     results = json.loads((tmp_path / "full" / "5-evaluate" / "results.json").read_text())
     assert any(pair["base"]["text"] != pair["tuned"]["text"] for pair in results["pairs"])
     parity = json.loads((tmp_path / "full" / "6-export" / "parity.json").read_text())
