@@ -116,9 +116,9 @@ class Answer:
     def render(self) -> str:
         """The text every stage writes: titles numbered, one blank line between sections."""
         parts = [self.preamble] if self.preamble else []
-        for ordinal, title in zip(ORDINALS, TITLES, strict=True):
+        for number, title in enumerate(TITLES):
             if title in self.sections:
-                parts.append(f"{ordinal}、{title}\n{self.sections[title]}".rstrip())
+                parts.append(f"{title_line(number)}\n{self.sections[title]}".rstrip())
         return "\n\n".join(parts)
 
 
@@ -128,10 +128,9 @@ def _split(text: str) -> tuple[str, list[tuple[str, str]]]:
     preamble: list[str] = []
     found: list[tuple[str, list[str]]] = []
     for line in spread.replace("\r\n", "\n").split("\n"):
-        heading = _HEADING.match(line)
-        if heading and _is_heading(heading):
-            title = ALIASES.get(heading["title"], heading["title"])
-            found.append((title, [heading["rest"].strip()]))
+        opened = heading(line)
+        if opened:
+            found.append((opened[0], [opened[1]]))
         elif found:
             found[-1][1].append(line.rstrip())
         else:
@@ -166,6 +165,19 @@ def _has_content(body: str) -> bool:
     return any(_CONTENT.search(_LABEL.sub("", line)) for line in body.split("\n"))
 
 
+def heading(line: str) -> tuple[str, str] | None:
+    """(title, rest of the line) of a line that opens a section."""
+    match = _HEADING.match(line)
+    if match is None or not _is_heading(match):
+        return None
+    return ALIASES.get(match["title"], match["title"]), match["rest"].strip()
+
+
+def title_line(section: int) -> str:
+    """The line that opens the section ``section`` (0 to 2) of a rendered answer."""
+    return f"{ORDINALS[section]}、{TITLES[section]}"
+
+
 PIECES = tuple(Answer.from_points([("\0", "\0")] * len(TITLES)).render().split("\0")[:-1])
 """What stands before each of the six points in a rendered answer: its label, before the first of a section the title too."""
 
@@ -196,9 +208,8 @@ def finished(text: str) -> bool:
 
 def advances(line: str, point: int) -> bool:
     """Whether a line opens a point after ``point`` (0 to 5): by title, ordinal or label, or as the second of its section."""
-    found: list[int] = []
-    if (heading := _HEADING.match(line)) and _is_heading(heading):
-        found.append(2 * TITLES.index(ALIASES.get(heading["title"], heading["title"])))
+    opened = heading(line)
+    found = [2 * TITLES.index(opened[0])] if opened else []
     if opening := _OPENING.match(line):
         ordinal, label = opening["ordinal"] or opening["part"], opening["label"]
         found.append(2 * ORDINALS.index(ordinal) if ordinal else _LABELS.index(label) if label else point + 1 - point % 2)
@@ -212,6 +223,15 @@ def undecided(line: str) -> bool:
     return any(name.startswith(rest) for name in (*TITLES, *ALIASES, *_LABELS))
 
 
+def pattern(most: int) -> str:
+    """A regular expression of complete answers with at most ``most`` characters a point, for servers that decode by one.
+
+    Points are one line each: a line break, or a bracket that could open a title in running text, ends them.
+    """
+    point = f"[0-9A-Za-z一-鿿][^\\n【]{{0,{most}}}[。！？…]"
+    return "".join(piece.replace(".", "\\.").replace("\n", "\\n") + point for piece in PIECES)
+
+
 def points_present(text: str) -> int:
     """How many of the six points ``text`` names inside the section they belong to (0 to 6)."""
     sections = Answer.parse(text).sections
@@ -222,6 +242,13 @@ def messages(question: str, history: Sequence[Message] = ()) -> list[Message]:
     """The one prompt: system text, earlier turns (user and assistant, oldest first), then the question."""
     turns = [{"role": turn["role"], "content": turn["content"].strip()} for turn in history]
     return [{"role": "system", "content": SYSTEM}, *turns, {"role": "user", "content": question.strip()}]
+
+
+def section_messages(asked: Sequence[Message], text: str, title: str) -> list[Message]:
+    """The prompt that asks for one section an answer lacks; ``text`` is the answer so far."""
+    first, second = POINTS[title]
+    wanted = f"请接着只写“{title}”这一部分（1. {first} 2. {second}），不要重复前面的内容，最后一句写完整。"
+    return [*asked, {"role": "assistant", "content": text}, {"role": "user", "content": wanted}]
 
 
 def rewrite_messages(question: str, answer: str, findings: Sequence[str] = ()) -> list[Message]:

@@ -9,7 +9,7 @@ import openai
 import pytest
 from serve_fakes import BASE, TUNED, FakeEngine, running, serving
 
-from xinglin.serve.backend import Upstream
+from xinglin.serve.upstream import Upstream
 
 QUESTION = [{"role": "user", "content": "胃疼两周了怎么办？"}]
 

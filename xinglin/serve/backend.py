@@ -1,17 +1,14 @@
-"""Where answers come from: the engine in this process, or any OpenAI-compatible server behind this one.
+"""Where answers come from: the engine in this process, or (module ``upstream``) an OpenAI-compatible server behind this one.
 
 In: an ``Ask``. Out: ``await begin(ask)`` refuses what cannot be answered and returns the pieces: text as it comes, then one
 ``Reply``. Reading the first piece starts the generation, closing the pieces stops it.
 """
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
-
-import httpx
+from typing import Protocol
 
 from xinglin.generation import ROWS, Item, Post, Reply, Running, SchemaError, Settings
 from xinglin.schema import Message
@@ -109,100 +106,3 @@ class Local:
 
     async def close(self) -> None:
         pass
-
-
-# ---------------------------------------------------------------- a server behind this one
-
-
-class Upstream:
-    """vLLM, SGLang, Ollama or another Xinglin. ``name`` is the model shown as the tuned one, where the server has it."""
-
-    slots = 256  # the server behind batches by itself; this bound is only against exhaustion
-
-    def __init__(self, url: str, name: str, key: str = "", transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self.url = url.rstrip("/")
-        self.name = name
-        self.fingerprint = f"upstream {httpx.URL(self.url).host}"
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        timeout = httpx.Timeout(10, read=300)
-        limits = httpx.Limits(max_connections=None)
-        self._client = httpx.AsyncClient(headers=headers, timeout=timeout, limits=limits, transport=transport)
-        self._models: list[Model] = []
-
-    async def models(self) -> Sequence[Model]:
-        if not self._models:
-            try:
-                answer = await self._client.get(f"{self.url}/models")
-                names = [str(entry["id"]) for entry in answer.raise_for_status().json()["data"]]
-            except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-                raise self._down(error) from None
-            tuned = self.name if self.name in names else names[0]
-            self._models = sorted((Model(name, name == tuned) for name in names), key=lambda model: not model.tuned)
-        return self._models
-
-    async def begin(self, ask: Ask) -> Pieces:
-        await find(self, ask.model)
-        return self._pieces(ask)
-
-    async def _pieces(self, ask: Ask) -> Pieces:
-        try:
-            async with self._client.stream("POST", f"{self.url}/chat/completions", json=_forward(ask)) as answer:
-                if answer.status_code != 200:
-                    raise _passed_on(answer.status_code, await answer.aread())
-                finish, tokens = "stop", dict[str, int]()
-                async for line in answer.aiter_lines():
-                    value = _event(line)
-                    tokens = value.get("usage") or tokens
-                    for choice in value.get("choices", ()):
-                        finish = choice.get("finish_reason") or finish
-                        if text := choice["delta"].get("content"):
-                            yield text
-        except httpx.HTTPError as error:
-            raise self._down(error) from None
-        yield Reply("", finish, tokens.get("prompt_tokens", 0), tokens.get("completion_tokens", 0))
-
-    def _down(self, error: Exception) -> Refusal:
-        reason = f"{type(error).__name__} {error}".strip()
-        return Refusal(503, f"{self.url} does not answer ({reason}); is it running?", "upstream_unavailable", retry_after=5)
-
-    async def close(self) -> None:
-        await self._client.aclose()
-
-
-def _forward(ask: Ask) -> dict[str, Any]:
-    settings = ask.settings
-    body: dict[str, Any] = {
-        "model": ask.model,
-        "messages": ask.messages,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        "temperature": settings.temperature,
-        "top_p": settings.top_p,
-        "max_tokens": settings.max_new_tokens,
-    }
-    if settings.seed is not None:
-        body["seed"] = settings.seed
-    if settings.stop:
-        body["stop"] = list(settings.stop)
-    return body
-
-
-def _event(line: str) -> dict[str, Any]:
-    """The value of one line of the stream; empty for comments, blank lines and the end. An error in it is raised."""
-    data = line.removeprefix("data:").strip()
-    if not line.startswith("data:") or data == "[DONE]":
-        return {}
-    value: dict[str, Any] = json.loads(data)
-    if error := value.get("error"):
-        raise Refusal(502, f"upstream: {error.get('message', error)}", "upstream_error")
-    return value
-
-
-def _passed_on(status: int, body: bytes) -> Refusal:
-    """What the server behind says, with its own status where the client can do something about it."""
-    try:
-        error = json.loads(body)["error"]
-        message, code = str(error["message"]), str(error.get("code") or "upstream_error")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        message, code = body.decode(errors="replace")[:200], "upstream_error"
-    return Refusal(status if status in (400, 404, 413, 429) else 502, f"upstream: {message}", code)

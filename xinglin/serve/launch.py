@@ -17,7 +17,8 @@ import uvicorn
 from xinglin.config import Recipe
 from xinglin.serve.answering import Server
 from xinglin.serve.api import create_app
-from xinglin.serve.backend import Backend, Local, Upstream
+from xinglin.serve.backend import Backend, Local
+from xinglin.serve.upstream import Upstream
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 DRAIN = 30  # seconds that answers in progress get after SIGTERM

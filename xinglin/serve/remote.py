@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from xinglin.generation import Reply, Settings
 from xinglin.schema import Message
-from xinglin.serve.backend import Pieces, Upstream
+from xinglin.serve.backend import Pieces
 from xinglin.serve.protocol import Ask, Refusal
+from xinglin.serve.upstream import Upstream
 
 T = TypeVar("T")
 
