@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from xinglin import config, doctor, export, records, schema
+from xinglin import config, doctor, export, planner, records, schema
 from xinglin.engine import Engine
 from xinglin.train import stage
 
@@ -68,5 +68,5 @@ def test_doctor_names_what_is_missing_and_what_is_too_large(recipe, monkeypatch)
     assert doctor.problems(recipe.model_copy(update={"data": ("none.jsonl",)})) == [
         "data none.jsonl: no such file; give data=[FILE]"
     ]
-    monkeypatch.setattr(doctor, "available_bytes", lambda: 1000)
-    assert "try train.quantization=nf4" in doctor.problems(recipe)[0]
+    monkeypatch.setattr(planner, "available_memory", lambda: 1000)
+    assert "no setting makes it fit" in doctor.problems(recipe)[0]

@@ -10,7 +10,7 @@ ROOT = Path(xinglin.__file__).parent
 LEVELS = [
     {"schema"},
     {"records", "config", "reading", "shapes", "streams", "generation"},
-    {"engine", "batching", "structure", "llm", "hub", "safety", "card", "plots", "gguf", "fonts"},
+    {"engine", "batching", "structure", "llm", "hub", "safety", "card", "planner", "plots", "gguf", "fonts"},
     {"data", "train", "evaluate", "export", "serve", "doctor", "demo"},
     {"cli"},
 ]

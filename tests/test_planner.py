@@ -57,13 +57,13 @@ TOKENS = (2, 256)
 
 
 def kept(kind: str, bf16: bool, layers: int) -> int:
-    """Bytes that autograd keeps of one forward pass, weights left out (and bf16 copies of them, which have no row for a token)."""
+    """Bytes that autograd keeps of one forward pass, weights and their bf16 copies left out."""
     model, found = tiny(kind, bf16, layers), {}
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own and tensor.shape.numel() % (TOKENS[0] * TOKENS[1]) == 0:
+        if storage.data_ptr() not in own and tensor.shape[0] in (TOKENS[0], TOKENS[0] * TOKENS[1]):
             found[storage.data_ptr()] = (storage.nbytes(), tensor)
         return tensor
 
@@ -90,7 +90,7 @@ def test_a_card_that_is_too_small_names_the_change_that_costs_least():
     assert small.changes == ("train.micro_batch_size=1",)
     assert "set train.micro_batch_size=1" in small.problem()
     assert "\n" not in small.problem()
-    nf4 = planner.plan(model, train(), 12 * planner.GIB, gpu=True)
+    nf4 = planner.plan(model, train(), 16 * planner.GIB, gpu=True)
     assert "train.quantization=nf4" in nf4.changes
 
 
@@ -116,7 +116,9 @@ def test_nothing_fits_a_card_of_two_gib():
 def test_real_lengths_take_less_than_the_longest():
     model, rows = planner.shape(QWEN_7B), planner.Rows(tokens=4 * 600, supervised=4 * 400, micro_batch_size=4)
     longest = planner.plan(model, train(), CARD, gpu=True).parts["activations"]
-    assert planner.plan(model, train(), CARD, gpu=True, rows=rows).parts["activations"] == pytest.approx(longest * 600 / 2048, rel=0.01)
+    assert planner.plan(model, train(), CARD, gpu=True, rows=rows).parts["activations"] == pytest.approx(
+        longest * 600 / 2048, rel=0.01
+    )
 
 
 def test_an_architecture_it_does_not_know_is_named():

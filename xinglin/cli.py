@@ -144,7 +144,9 @@ def command_doctor(options: argparse.Namespace) -> int:
     print("\n".join(doctor.facts()))
     if options.recipe is None:
         return 0
-    found = doctor.problems(config.load(options.recipe, options.overrides))
+    recipe = config.load(options.recipe, options.overrides)
+    print("\n".join(doctor.plan(recipe)))
+    found = doctor.problems(recipe)
     print("\n".join(found) or f"{options.recipe}: fits this machine")
     return 2 if found else 0
 

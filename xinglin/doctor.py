@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from xinglin import hub
+from xinglin import hub, planner
 from xinglin.config import Recipe
 
 GIB = 2**30
@@ -37,9 +37,8 @@ def facts() -> list[str]:
 
 
 def memory() -> tuple[int, int]:
-    """(all, available) main memory in bytes, of this control group where it has a limit."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    return os.sysconf("SC_PHYS_PAGES") * page, os.sysconf("SC_AVPHYS_PAGES") * page
+    """(all, available) main memory in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), planner.available_memory()
 
 
 def gpus() -> list[str]:
@@ -60,20 +59,14 @@ def problems(recipe: Recipe) -> list[str]:
         folder = hub.find_model(recipe.base, recipe.hub)
     except ValueError as error:
         return [*found, str(error)]
-    need, have = training_bytes(folder, recipe), available_bytes()
-    if need > have:
-        advice = "train.quantization=nf4" if recipe.train.quantization == "none" else "a smaller model"
-        found.append(f"train needs about {need / GIB:.1f} GiB for the weights, {have / GIB:.1f} GiB are free; try {advice}")
+    if planner.knows(folder):
+        made = planner.for_recipe(recipe, folder)
+        found += [] if made.fits else [made.problem()]
     return found
 
 
-def available_bytes() -> int:
-    return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else memory()[1]
-
-
-def training_bytes(folder: Path, recipe: Recipe) -> int:
-    """Bytes of the frozen weights while training; activations come on top and depend on the length of the rows."""
-    stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))  # two bytes a parameter
-    if recipe.train.quantization != "none":
-        return stored * (5 if recipe.train.quantization == "int8" else 3) // 8
-    return stored if torch.cuda.is_available() else stored * 2
+def plan(recipe: Recipe) -> list[str]:
+    """What training takes here, in a line; none where the model is not on this machine or of an unknown architecture."""
+    if not (Path(recipe.base) / "config.json").is_file() or not planner.knows(Path(recipe.base)):
+        return []
+    return [f"training      {planner.for_recipe(recipe, Path(recipe.base)).lines()}"]

@@ -1,15 +1,16 @@
 """Planner: the memory a training run takes, from the model's ``config.json`` and the recipe alone, before anything is loaded.
 
-In: the values of ``config.json``, ``recipe.train``, and what the card holds. Out: bytes by what takes them, in the order of size::
+In: the values of ``config.json``, ``recipe.train``, and what the card holds. Out: bytes by what takes them, largest first::
 
     {"weights": 15231233024, "activations": 11341398016, "logits": 2919628800, "optimizer": 645922816, …}
 
-Counted are the tensors PyTorch keeps for the backward pass of a Qwen2, Qwen3, Llama or Mistral layer (``layer_activations``); a test compares
-them with what autograd really saves.
+Counted are the tensors PyTorch keeps for the backward pass of a Qwen2, Qwen3, Llama or Mistral layer (``layer_activations``); a
+test compares them with what autograd really saves.
 """
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes by what takes them, what the card has, and the changes of the recipe that make it fit (empty: it fits, or none does)."""
+    """Bytes by what takes them, what the card has, and the changes that make it fit (empty: it fits, or none does)."""
 
     parts: dict[str, int]
     have: int
@@ -87,16 +88,48 @@ class Plan:
 
     def problem(self) -> str:
         """One line for a plan that does not fit: what it takes and which change of the recipe mends it."""
-        mend = f"set {' '.join(self.changes)}" if self.changes else "no setting makes it fit; take a smaller model or a larger card"
+        mend = (
+            f"set {' '.join(self.changes)}" if self.changes else "no setting makes it fit; take a smaller model or a larger card"
+        )
         return f"training takes about {self.lines()}; {mend}"
 
 
+def knows(folder: Path) -> bool:
+    """Whether the arithmetic is for the architecture of a model folder."""
+    return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") in KNOWN
+
+
+def for_recipe(recipe: Recipe, folder: Path, rows: "Rows | None" = None) -> Plan:
+    """The plan of a recipe on this machine's device, for a model it ``knows``."""
+    have, gpu = free_memory()
+    shards = int(os.environ.get("WORLD_SIZE", "1")) if os.environ.get("ACCELERATE_USE_FSDP") == "true" else 1
+    return plan(read_shape(folder), recipe.train, have, gpu, rows, shards)
+
+
+def free_memory() -> tuple[int, bool]:
+    """Bytes free on the GPU of this process, or in main memory, and whether it is a GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info(int(os.environ.get("LOCAL_RANK", "0")))[0]), True
+    return available_memory(), False
+
+
+def available_memory() -> int:
+    """Bytes of main memory that programs can still take: caches count as free."""
+    lines = Path("/proc/meminfo")
+    if not lines.exists():  # not Linux
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    fields = dict(line.split(":") for line in lines.read_text(encoding="utf-8").splitlines())
+    return int(fields["MemAvailable"].split()[0]) * 1024
+
+
 def read_shape(folder: Path) -> Shape:
-    """The shape of a model folder. Raises ``ValueError`` where its architecture is not one the arithmetic is for."""
     return shape(json.loads((folder / "config.json").read_text(encoding="utf-8")), str(folder))
 
 
 def shape(values: Mapping[str, Any], name: str = "config.json") -> Shape:
+    """Raises ``ValueError`` where the architecture is not one the arithmetic is for."""
     kind = values["model_type"]
     if kind not in KNOWN:
         raise ValueError(f"{name}: memory is planned for {', '.join(KNOWN)}, not for model_type {kind!r}")
@@ -115,8 +148,8 @@ def shape(values: Mapping[str, Any], name: str = "config.json") -> Shape:
 def plan(model: Shape, train: Train, have: int, gpu: bool, rows: "Rows | None" = None, shards: int = 1) -> Plan:
     """What ``train`` takes on one device of ``have`` bytes, and the changes that make it fit.
 
-    ``rows`` are the real lengths; without them every row is taken to be ``train.max_length`` long. ``shards``: devices among which
-    FSDP divides weights, gradients and optimizer.
+    ``rows`` are the real lengths; without them every row is taken to be ``train.max_length`` long. ``shards``: among how many
+    devices FSDP divides weights, gradients and optimizer.
     """
     rows = rows or Rows.longest(train)
     made = Plan(parts(model, train, gpu, rows, shards), have)
@@ -135,7 +168,9 @@ def _yaml(value: object) -> str:
 
 def attempts(train: Train) -> Iterator[dict[str, Any]]:
     """Changes from the one that costs least: smaller passes, then recomputation, then a quantized base, and all together."""
-    sizes = [size for size in (train.micro_batch_size >> shift for shift in range(1, 12)) if size and train.batch_size % size == 0]
+    sizes = [
+        size for size in (train.micro_batch_size >> shift for shift in range(1, 12)) if size and train.batch_size % size == 0
+    ]
     smaller = [{"micro_batch_size": size} for size in sizes]
     checkpointing: list[dict[str, Any]] = [] if train.gradient_checkpointing else [{"gradient_checkpointing": True}]
     quantized: list[dict[str, Any]] = [{"quantization": "nf4"}] if train.quantization != "nf4" else []

@@ -26,7 +26,13 @@ def main() -> None:
     folder = Path(job["folder"])
     rows = [json.loads(line)["messages"] for line in Path(job["rows"]).read_text(encoding="utf-8").splitlines()]
     (folder / "rows.json").write_text(json.dumps([{"messages": row} for row in rows], ensure_ascii=False), encoding="utf-8")
-    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant", "system_tag": "system"}
+    tags = {
+        "role_tag": "role",
+        "content_tag": "content",
+        "user_tag": "user",
+        "assistant_tag": "assistant",
+        "system_tag": "system",
+    }
     described = {"file_name": "rows.json", "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}
     (folder / "dataset_info.json").write_text(json.dumps({"rows": described}), encoding="utf-8")
     run_exp({

@@ -1,12 +1,12 @@
-"""CPU time of a training loop on transformers' Trainer, measured the same way in every environment (nothing of Xinglin is imported).
+"""CPU time of a training loop on transformers' Trainer, measured the same way in every environment; imports nothing of Xinglin.
 
-In: a job, JSON: {"model", "rows", "folder", "rank", "alpha", "learning_rate", "epochs", "micro", "accumulate", "skip", "warmup"}; rows
-is a file of {"messages", "input_ids", "labels"}. Out: ``folder/meter.json``::
+In: a job, JSON: {"model", "rows", "folder", "rank", "alpha", "learning_rate", "epochs", "micro", "accumulate", "skip", "warmup"};
+rows is a file of {"messages", "input_ids", "labels"}. Out: ``folder/meter.json``::
 
     {"real": 30112, "supervised": 20877, "positions": 33120, "cpu": 9.41, "wall": 9.6, "growth": 310.2, "steps": 11}
 
-Time and tokens are those between the beginning of optimizer step ``skip`` and the beginning of the last one, so that start and end
-are left out and every counted step is whole: batches, forward, backward and optimizer.
+Time and tokens are those between the beginning of optimizer step ``skip`` and the beginning of the last one, so that start and
+end are left out and every counted step is whole: batches, forward, backward and optimizer.
 """
 
 import json

@@ -9,8 +9,8 @@ import meter
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "USE_HF": "1"}
 
-from swift import SftArguments, sft_main  # noqa: E402
-from transformers import Trainer  # noqa: E402
+from swift import SftArguments, sft_main
+from transformers import Trainer
 
 
 def main() -> None:

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import set_seed
 
-from xinglin import card, engine, hub, records
+from xinglin import card, engine, hub, planner, records
 from xinglin.config import Recipe
+from xinglin.engine import IGNORED
 from xinglin.train.checkpoints import last_complete, open_checkpoints
-from xinglin.train.log import Log, write_curves
+from xinglin.train.log import Log, say, write_curves
 from xinglin.train.model import add_adapter, save_adapter, save_start
 from xinglin.train.rows import Rows, check, sample, show_first, tokenize
 from xinglin.train.trainer import make_trainer
@@ -42,6 +44,7 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     validation = tokenize(held, tokenizer, recipe.train.max_length)
     check(train, recipe)
     show_first(train.rows[0], tokenizer)
+    plan_memory(recipe, base, train)
     model = add_adapter(engine.load_base(base, recipe.train.quantization), recipe)
     checkpoints = open_checkpoints(folder / "checkpoints", identity(recipe))
     start = save_start(model, recipe, checkpoints / "start")
@@ -53,6 +56,27 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     facts = describe(train, validation, lines)
     records.write_text(folder / "adapter" / "README.md", card.adapter_card(recipe, facts))
     return [*write_curves(folder, lines), folder / "log.jsonl", *sorted((folder / "adapter").iterdir())], facts
+
+
+def plan_memory(recipe: Recipe, base: Path, train: Rows) -> None:
+    """Say what the run is going to take. Raises ``ValueError`` before anything is loaded where the GPU is too small."""
+    if not planner.knows(base):
+        return
+    made = planner.for_recipe(recipe, base, largest_pass(train, recipe))
+    say(f"train: memory, planned: {made.lines()}")
+    if not made.fits and torch.cuda.is_available():
+        raise ValueError(f"train: {made.problem()}")
+    if not made.fits:  # main memory may be swapped
+        say(f"train: this is more than is free; {made.problem()}")
+
+
+def largest_pass(train: Rows, recipe: Recipe) -> planner.Rows:
+    """Tokens, padding included, and supervised tokens of the forward pass with the longest rows."""
+    settings = recipe.train
+    longest = sorted((len(row["input_ids"]) for row in train.rows), reverse=True)[: settings.micro_batch_size]
+    supervised = sorted((sum(label != IGNORED for label in row["labels"]) for row in train.rows), reverse=True)
+    tokens = sum(longest) if settings.packing else len(longest) * longest[0]
+    return planner.Rows(tokens, sum(supervised[: settings.micro_batch_size]), settings.micro_batch_size)
 
 
 def identity(recipe: Recipe) -> dict[str, Any]:
