@@ -9,7 +9,7 @@ ROOT = Path(xinglin.__file__).parent
 # Each room may import those below it and its own. Stages: data.clean, data.rewrite, data.split, train, evaluate, export, serve.
 LEVELS = [
     {"schema"},
-    {"records", "config", "reading", "shapes", "streams", "generation"},
+    {"records", "config", "processes", "reading", "shapes", "streams", "generation"},
     {"engine", "batching", "structure", "llm", "hub", "safety", "card", "planner", "plots", "gguf", "fonts"},
     {"data", "train", "evaluate", "export", "serve", "doctor", "demo"},
     {"cli"},

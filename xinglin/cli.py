@@ -48,8 +48,10 @@ HELP = {
 
 def execute(name: str, recipe: "Recipe") -> dict[str, Any]:
     """Run one stage unless its result is up to date; returns the facts it reports."""
-    from xinglin import records
+    from xinglin import processes, records
 
+    if processes.count() > 1 and name != "train":
+        raise ValueError(f"{name}: runs in one process; start only `xinglin train` under torchrun or accelerate launch")
     stage = importlib.import_module(STAGES[name])
     folder = recipe.folder / stage.FOLDER
     expected = records.manifest(stage.inputs(recipe), stage_settings(stage, recipe))
@@ -57,13 +59,15 @@ def execute(name: str, recipe: "Recipe") -> dict[str, Any]:
         facts: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["facts"]
         say(f"{name}: up to date, skipped ({folder})")
         return facts
-    (folder / "manifest.json").unlink(missing_ok=True)
+    if processes.first():
+        (folder / "manifest.json").unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     outputs, facts = stage.run(recipe, folder)
     facts["seconds"] = round(time.monotonic() - started, 1)
-    records.finish(folder, expected, outputs, facts)
-    say(f"{name}: {summary(facts)} -> {folder}")
+    if processes.first():
+        records.finish(folder, expected, outputs, facts)
+        say(f"{name}: {summary(facts)} -> {folder}")
     return facts
 
 

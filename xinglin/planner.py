@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xinglin import processes
 from xinglin.config import Recipe, Train
 
 GIB = 2**30
@@ -102,7 +103,7 @@ def knows(folder: Path) -> bool:
 def for_recipe(recipe: Recipe, folder: Path, rows: "Rows | None" = None) -> Plan:
     """The plan of a recipe on this machine's device, for a model it ``knows``."""
     have, gpu = free_memory()
-    shards = int(os.environ.get("WORLD_SIZE", "1")) if os.environ.get("ACCELERATE_USE_FSDP") == "true" else 1
+    shards = processes.count() if os.environ.get("ACCELERATE_USE_FSDP") == "true" else 1
     return plan(read_shape(folder), recipe.train, have, gpu, rows, shards)
 
 

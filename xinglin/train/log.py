@@ -16,7 +16,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from xinglin import plots, records
+from xinglin import plots, processes, records
 
 
 class Log(TrainerCallback):
@@ -36,7 +36,8 @@ class Log(TrainerCallback):
             if self.path.exists() and state.global_step
             else []
         )
-        records.write_jsonl(self.path, kept)
+        if processes.first():
+            records.write_jsonl(self.path, kept)
         self.started = (time.monotonic(), state.epoch or 0.0)
         if state.global_step:
             say(f"train: going on from step {state.global_step} of {state.max_steps}")
@@ -58,8 +59,9 @@ class Log(TrainerCallback):
         passed = time.monotonic() - began
         rate = ((state.epoch or 0.0) - epoch) * self.tokens_per_epoch / max(passed, 1e-9)
         line = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), **values, "tokens_per_second": round(rate, 1)}
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(records.to_json(line) + "\n")
+        if processes.first():
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(records.to_json(line) + "\n")
         if args.disable_tqdm:
             left = passed / max(state.global_step, 1) * (state.max_steps - state.global_step)
             shown = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
@@ -78,4 +80,6 @@ def write_curves(folder: Path, lines: Sequence[dict[str, Any]]) -> list[Path]:
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    """A line on stderr, from the first process only."""
+    if processes.first():
+        print(text, file=sys.stderr, flush=True)

@@ -29,6 +29,9 @@ class Row(TypedDict):
     labels: list[int]
 
 
+BLANK: Row = {"input_ids": [0], "labels": [IGNORED]}  # a row that teaches nothing
+
+
 @dataclass(frozen=True)
 class Rows:
     """Token rows fit to train on, and how many were dropped because they are longer than ``train.max_length``."""
@@ -110,16 +113,19 @@ class LengthBuckets(Sampler[int]):
     """Row numbers of one epoch: rows of like length share a forward pass, the passes come in random order.
 
     The order depends on seed and epoch alone, so that a resumed run meets the same batches. A short last batch stays last.
+    Several processes take the batches in turn: there the epoch is filled up with the number behind the last row (``BLANK``), so
+    that every process has as many batches and no row comes twice.
     """
 
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int, processes: int = 1) -> None:
         self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+        self.blanks = -len(lengths) % (batch * processes) if processes > 1 else 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.lengths) + self.blanks
 
     def __iter__(self) -> Iterator[int]:
         random_ = random.Random(f"{self.seed}/{self.epoch}")
@@ -131,4 +137,4 @@ class LengthBuckets(Sampler[int]):
         batches = [ordered[start : start + self.batch] for start in range(0, len(ordered), self.batch)]
         short = [batches.pop()] if len(batches[-1]) < self.batch else []
         random_.shuffle(batches)
-        return iter([row for batch in [*batches, *short] for row in batch])
+        return iter([row for batch in [*batches, *short] for row in batch] + [len(self.lengths)] * self.blanks)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import set_seed
 
-from xinglin import card, engine, hub, planner, records
+from xinglin import card, engine, hub, planner, processes, records
 from xinglin.config import Recipe
 from xinglin.engine import IGNORED
 from xinglin.train.checkpoints import last_complete, open_checkpoints
@@ -36,6 +37,7 @@ def inputs(recipe: Recipe) -> list[Path]:
 
 
 def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
+    divide(recipe)
     set_seed(recipe.seed)
     base = hub.find_model(recipe.base, recipe.hub)
     tokenizer = engine.load_tokenizer(base)
@@ -46,16 +48,29 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     show_first(train.rows[0], tokenizer)
     plan_memory(recipe, base, train)
     model = add_adapter(engine.load_base(base, recipe.train.quantization), recipe)
-    checkpoints = open_checkpoints(folder / "checkpoints", identity(recipe))
+    checkpoints = folder / "checkpoints"
+    if processes.first():
+        open_checkpoints(checkpoints, identity(recipe))
+    PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()
     start = save_start(model, recipe, checkpoints / "start")
     log = Log(folder / "log.jsonl", train.tokens)
     trainer = make_trainer(model, recipe, train, validation, checkpoints, log)
     trainer.train(resume_from_checkpoint=last_complete(checkpoints))
+    if not processes.first():
+        return [], {}
     save_adapter(model, tokenizer, recipe, base, folder / "adapter", start)
     lines = log.lines()
     facts = describe(train, validation, lines)
     records.write_text(folder / "adapter" / "README.md", card.adapter_card(recipe, facts))
     return [*write_curves(folder, lines), folder / "log.jsonl", *sorted((folder / "adapter").iterdir())], facts
+
+
+def divide(recipe: Recipe) -> None:
+    """Raise ``ValueError`` where the rows of a step cannot be shared out among the processes."""
+    settings, devices = recipe.train, processes.count()
+    if settings.batch_size % (settings.micro_batch_size * devices):
+        rows = f"train.micro_batch_size={settings.micro_batch_size} on {devices} devices"
+        raise ValueError(f"train.batch_size={settings.batch_size} is not a multiple of {rows}; change one of them")
 
 
 def plan_memory(recipe: Recipe, base: Path, train: Rows) -> None:

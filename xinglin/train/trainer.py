@@ -23,11 +23,12 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
+from xinglin import processes
 from xinglin.config import Recipe
 from xinglin.train.log import Log, say
 from xinglin.train.model import faster_b, trainable
 from xinglin.train.packing import pack
-from xinglin.train.rows import LengthBuckets, Rows, collate
+from xinglin.train.rows import BLANK, LengthBuckets, Rows, collate
 
 WARMUP = 0.05  # share of the steps in which the learning rate rises linearly
 
@@ -41,7 +42,7 @@ def make_trainer(
     trainer = BucketTrainer(
         model,
         TrainingArguments(**arguments(recipe, len(train.rows), bool(validation.rows), checkpoints)),
-        train_dataset=train.rows,
+        train_dataset=[*train.rows, BLANK] if processes.count() > 1 else train.rows,
         eval_dataset=validation.rows or None,
         data_collator=pack if settings.packing else partial(collate, pad=pad),
     )
@@ -61,7 +62,7 @@ def arguments(recipe: Recipe, rows: int, evaluate: bool, checkpoints: Path) -> d
     return {
         "output_dir": str(checkpoints), "num_train_epochs": settings.epochs, "seed": recipe.seed, "data_seed": recipe.seed,
         "per_device_train_batch_size": settings.micro_batch_size, "per_device_eval_batch_size": settings.micro_batch_size,
-        "gradient_accumulation_steps": settings.batch_size // settings.micro_batch_size,
+        "gradient_accumulation_steps": settings.batch_size // (settings.micro_batch_size * processes.count()),
         "learning_rate": settings.learning_rate, "lr_scheduler_type": "cosine",
         "warmup_steps": min(math.ceil(WARMUP * total), total - 1),
         "optim": "adamw_torch_fused", "bf16": bf16, "fp16": on_gpu and not bf16,
@@ -71,7 +72,8 @@ def arguments(recipe: Recipe, rows: int, evaluate: bool, checkpoints: Path) -> d
         "eval_strategy": "steps" if evaluate else "no", "eval_steps": total, "save_steps": total, "save_total_limit": 2,
         "load_best_model_at_end": evaluate, "metric_for_best_model": "eval_loss", "prediction_loss_only": True,
         "logging_steps": max(1, total // 45), "report_to": settings.report_to, "disable_tqdm": not sys.stderr.isatty(),
-        "dataloader_pin_memory": on_gpu,
+        "dataloader_pin_memory": on_gpu, "use_cpu": not on_gpu, "logging_nan_inf_filter": False,
+        "ddp_find_unused_parameters": False,
     }  # fmt: skip
 
 
@@ -96,8 +98,8 @@ class BucketTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
-        lengths = [len(row["input_ids"]) for row in rows]
-        return LengthBuckets(lengths, self.args.per_device_train_batch_size, self.args.seed)
+        lengths = [len(row["input_ids"]) for row in rows if row is not BLANK]
+        return LengthBuckets(lengths, self.args.per_device_train_batch_size, self.args.seed, processes.count())
 
 
 class Evenly(TrainerCallback):
