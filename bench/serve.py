@@ -5,15 +5,16 @@ streams     64 clients at once over a backend that repeats the nonce of each que
 malformed   1,000 broken requests: status 5xx, tracebacks, memory
 leaving     500 clients that leave in mid-answer: time until the model is free, places and file descriptors lost
 page        bytes and requests of the page, first paint in Chromium (skipped without it)
-engine      16 clients on the built-in model against the same questions one by one: tokens per CPU second
+together, ratio, structure, constraint: the engine's, see bench/generation.py
 
-Prints one line per figure and writes bench/results/serve.json.
+Prints one line per figure and writes bench/results/serve.json; parts that were not run keep the figures they have.
 
-    python bench/serve.py [--seconds 60] [--parts streams,malformed,leaving,page,engine]
+    python bench/serve.py [--seconds 60] [--parts streams,together,malformed,leaving,page,ratio,structure,constraint]
 """
 
 import argparse
 import asyncio
+import datetime
 import json
 import os
 import random
@@ -31,13 +32,13 @@ from pathlib import Path
 from typing import Any
 
 import common
+import generation
 import httpx
 
 STREAMS = 64
 MALFORMED = 1000
 LEAVING = 500
-CLIENTS = 16
-QUESTION = "胃疼两周，饭后加重，应该怎么办？"
+ENGINE = -1.0  # in place of a pause: the server holds the built-in model
 
 
 # ---------------------------------------------------------------- the server under test
@@ -73,13 +74,15 @@ class Repeater:
 
 
 def serve(port: int, folder: str, pause: float) -> None:
-    """The server process: the real application over ``Repeater``."""
+    """The server process: the real application over ``Repeater``, or over the built-in model."""
     import uvicorn
 
     from xinglin.serve.answering import Server
     from xinglin.serve.api import create_app
+    from xinglin.serve.backend import Local
 
-    server = Server("demo", Path(folder), Repeater(pause), waiting=1000)
+    backend = Local(generation.built_in(), "demo") if pause == ENGINE else Repeater(pause)
+    server = Server("demo", Path(folder), backend, waiting=1000)
     uvicorn.run(create_app(server), port=port, log_level="warning", timeout_keep_alive=75)
 
 
@@ -297,60 +300,54 @@ async def page(folder: str) -> dict[str, Any]:
         }
 
 
-async def engine(folder: str) -> dict[str, Any]:
-    """The built-in model through the API with 16 clients, and the same questions one after the other on the engine."""
-    import torch
+async def together(seconds: float, folder: str) -> dict[str, Any]:
+    async with started(ENGINE, folder) as server:
+        cpu = server.cpu_seconds()
+        result = await generation.together(server.url, seconds)
+        spent = (server.cpu_seconds() - cpu) / max(1, result["answers"])
+        return result | {"server_cpu_ms_per_answer": round(1000 * spent, 1), "tracebacks": server.complaints()}
 
-    from xinglin import schema
-    from xinglin.config import DEMO
-    from xinglin.engine import Engine
-    from xinglin.serve.answering import Server
-    from xinglin.serve.api import create_app
-    from xinglin.serve.backend import Local
 
-    torch.set_num_threads(1)  # waiting threads burn CPU time that is no work
-    loaded = Engine.load(str(DEMO / "base"))
-    questions = [f"{QUESTION}（{number}）" for number in range(CLIENTS)]
-    loaded.complete([schema.messages(QUESTION)], max_new_tokens=100)  # the first answer pays for warming up
-    began, tokens = time.process_time(), 0
-    for question in questions:
-        (reply,) = loaded.complete([schema.messages(question)], max_new_tokens=100)
-        tokens += reply.completion_tokens
-    alone = tokens / (time.process_time() - began)
-    app = create_app(Server("demo", Path(folder), Local(loaded, "demo")))
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=None) as client:
-        name = (await client.get("/v1/models")).json()["data"][-1]["id"]
-        began = time.process_time()
-        asks = [body(question, max_tokens=100) | {"model": name} for question in questions]
-        answers = await asyncio.gather(*(client.post("/v1/chat/completions", json=ask) for ask in asks))
-        tokens = sum(answer.json()["usage"]["completion_tokens"] for answer in answers)
-        served = tokens / (time.process_time() - began)
-    rates = {"one_by_one": round(alone, 1), "served": round(served, 1)}
-    return {"clients": CLIENTS, "tokens_per_cpu_second": rates, "ratio": round(served / alone, 2)}
+async def _part(name: str, seconds: float, folder: str) -> dict[str, Any]:
+    if name in LONG:
+        return await LONG[name](seconds, folder)
+    return await SHORT[name](folder)
 
 
 async def measure(parts: list[str], seconds: float) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for part in parts:
         with tempfile.TemporaryDirectory() as folder:
-            run = {"malformed": malformed, "leaving": leaving, "page": page, "engine": engine}.get(part)
-            results[part] = await (run(folder) if run else streams(seconds, folder))
+            results[part] = {"date": datetime.date.today().isoformat(), **await _part(part, seconds, folder)}
         for name, value in results[part].items():
             print(f"{part:10} {name:24} {value}", flush=True)
     return results
 
 
+LONG = {"streams": streams, "together": together}
+SHORT = {
+    "malformed": malformed,
+    "leaving": leaving,
+    "page": page,
+    "ratio": generation.ratio,
+    "structure": generation.structure,
+    "constraint": generation.constraint,
+}
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seconds", type=float, default=600)
-    options.add_argument("--parts", default="streams,malformed,leaving,page,engine")
+    options.add_argument("--parts", default=",".join((*LONG, *SHORT)))
     options.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.serve:
         serve(int(chosen.serve[0]), chosen.serve[1], float(chosen.serve[2]))
         return
-    common.save("serve", asyncio.run(measure(chosen.parts.split(","), chosen.seconds)))
+    path = common.RESULTS / "serve.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    kept = {part: before[part] for part in (*LONG, *SHORT) if part in before}
+    common.save("serve", kept | asyncio.run(measure(chosen.parts.split(","), chosen.seconds)))
 
 
 if __name__ == "__main__":
