@@ -302,10 +302,10 @@ async def page(folder: str) -> dict[str, Any]:
 
 async def together(seconds: float, folder: str) -> dict[str, Any]:
     async with started(ENGINE, folder) as server:
-        cpu = server.cpu_seconds()
+        before = server.memory()
         result = await generation.together(server.url, seconds)
-        spent = (server.cpu_seconds() - cpu) / max(1, result["answers"])
-        return result | {"server_cpu_ms_per_answer": round(1000 * spent, 1), "tracebacks": server.complaints()}
+        growth = round(server.memory() - before, 1)
+        return result | {"memory_growth_mib": growth, "tracebacks": server.complaints()}
 
 
 async def _part(name: str, seconds: float, folder: str) -> dict[str, Any]:

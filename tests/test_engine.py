@@ -111,5 +111,13 @@ def test_another_prompt_is_refused(tmp_path, tiny, tokenizer):
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
 def test_quantised_base_generates(tiny, quantization):
-    reply = Engine.load(str(tiny), quantization=quantization).complete([schema.messages(QUESTION)], max_new_tokens=4)[0]
-    assert reply.completion_tokens <= 4
+    loaded = Engine.load(str(tiny), quantization=quantization)
+    assert loaded.complete([schema.messages(QUESTION)], max_new_tokens=4)[0].completion_tokens <= 4
+    assert schema.check("".join(loaded.stream(schema.messages(QUESTION), sections=True, max_new_tokens=110))) == []
+
+
+def test_layers_that_the_loop_cannot_read_are_named(tiny):
+    loaded = Engine.load(str(tiny))
+    loaded.model.config.layer_types = ["full_attention", "sliding_attention"]
+    with pytest.raises(ValueError, match=r"sliding_attention layers are not served here.*serve\.upstream"):
+        loaded.stream(schema.messages(QUESTION))

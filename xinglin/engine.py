@@ -289,6 +289,11 @@ class Engine:
 
     @cached_property
     def _batcher(self) -> Batcher:
+        others = set(self.model.config.to_dict().get("layer_types") or ()) - {"full_attention"}
+        if others:
+            raise ValueError(
+                f"{self.name}: {', '.join(others)} layers are not served here; put vLLM behind it with serve.upstream"
+            )
         return Batcher(self.causal, (True, False) if self.adapter else (False,), self._alone)
 
     @contextlib.contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import uvicorn
 
+from xinglin import schema
 from xinglin.config import Recipe
 from xinglin.serve.answering import Server
 from xinglin.serve.api import create_app
@@ -102,6 +103,8 @@ def backend(recipe: Recipe) -> Backend:
     from xinglin.engine import Engine  # torch, only once the port is bound
 
     engine = Engine.load(recipe.base, adapter, recipe.serve.quantization, recipe.hub)
+    for _ in engine.stream(schema.messages("你好"), max_new_tokens=1):
+        pass  # the first answer pays for warming up, and shows whether this model can be served
     say(f"ready: {engine.name}" + (f" with {adapter}" if adapter else ""))
     return Local(engine, recipe.name)
 
