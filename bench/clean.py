@@ -4,6 +4,7 @@
     python bench/clean.py peers --count 20000         the same work by each peer, each in its own environment (bench/peers/*.sh)
     python bench/clean.py recall                      copies found, against brute force over all pairs
     python bench/clean.py ray --count 200000          the stage on a local cluster of two nodes; memory of driver and workers
+    python bench/clean.py numbers --count 26000000    what a driver and a band's task hold for so many rows, without their texts
     python bench/clean.py hostile                     a 2 GB array, a 50 MB line and the like: outcome, seconds, memory
 
 Rows are semi-synthetic: sentences of the real corpora under shared/data recombined at their real lengths, with copies, edits
@@ -192,6 +193,21 @@ def step_ray(path: Path, work: Path) -> dict[str, Any]:
     return {**result, **{f"{role}_peak_gb": round(memory, 3) for role, memory in peaks.items()}}
 
 
+def step_numbers(path: Path, part: Path) -> dict[str, Any]:
+    """What grows with the rows, for hashes alone: the driver's arrays, or one band's list of candidate pairs."""
+    import numpy as np
+
+    from xinglin.data import clusters, distributed
+
+    start, work = cpu(), path.parent
+    if part.name == "driver":
+        joined, single = clusters.join_exact(clusters.column([path], 0))
+        np.save(work / "single.npy", single)
+        return {"copies": len(clusters.copies(joined.roots())), "seconds": cpu() - start, "peak_gb": peak()}
+    pairs = np.load(distributed._candidates([path], work, 1))
+    return {"pairs": len(pairs), "seconds": cpu() - start, "peak_gb": peak()}
+
+
 def resident(driver: int) -> Iterator[tuple[str, float]]:
     """Memory of its own (GB, without mapped files) of the driver and of every Ray worker."""
     for status in Path("/proc").glob("[0-9]*/status"):
@@ -205,6 +221,22 @@ def resident(driver: int) -> Iterator[tuple[str, float]]:
 
 
 # ---------------------------------------------------------------- commands
+
+
+def numbers(count: int, folder: Path) -> dict[str, Any]:
+    """Random hashes in which as many rows are copies, exact or near, as in the other measurements."""
+    import numpy as np
+
+    draw = np.random.default_rng(7)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        path = Path(name) / "sketch.npy"
+        lines = np.lib.format.open_memmap(path, "w+", np.uint64, (2, count))
+        for line, share in enumerate((EXACT, EXACT + NEAR)):
+            lines[line] = draw.integers(0, 2**63, count, dtype=np.uint64)
+            copied = draw.random(count) < share
+            lines[line, copied] = lines[line, draw.integers(0, count, int(copied.sum()))]
+        del lines
+        return {part: child(__file__, "step-numbers", str(path), part) for part in ("driver", "band")}
 
 
 def ray(count: int, folder: Path) -> dict[str, Any]:
@@ -397,9 +429,9 @@ def hostile(folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    steps = {"step-whole": step_whole, "step-read": step_read, "step-ray": step_ray}
+    steps = {"step-whole": step_whole, "step-read": step_read, "step-ray": step_ray, "step-numbers": step_numbers}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["rows", "peers", "recall", "ray", "hostile", *steps])
+    parser.add_argument("what", choices=["rows", "peers", "recall", "ray", "numbers", "hostile", *steps])
     parser.add_argument("paths", type=Path, nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "xinglin-bench")
@@ -410,7 +442,7 @@ def main() -> None:
     from common import RESULTS, save
 
     options.folder.mkdir(parents=True, exist_ok=True)
-    commands = {"rows": rows, "peers": peers, "recall": recall, "ray": ray}
+    commands = {"rows": rows, "peers": peers, "recall": recall, "ray": ray, "numbers": numbers}
     result = hostile(options.folder) if options.what == "hostile" else commands[options.what](options.count, options.folder)
     key = options.what if options.what == "hostile" else f"{options.what}-{options.count}"
     path = RESULTS / "clean.json"
