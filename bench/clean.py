@@ -21,6 +21,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from itertools import combinations, islice
@@ -127,12 +128,22 @@ def child(*arguments: str, python: Path = Path(sys.executable), timeout: int = 6
 # ---------------------------------------------------------------- steps, each in a process of its own
 
 
+def watch(peaks: dict[str, float]) -> None:
+    """Note the most memory this process has of its own (GB, without mapped files), looked at every half second."""
+    while True:
+        found = re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())
+        peaks["own_peak_gb"] = max(peaks["own_peak_gb"], int(found[1]) / 1e6 if found else 0.0)
+        time.sleep(0.5)
+
+
 def step_whole(path: Path, work: Path) -> dict[str, Any]:
     """The stage as `xinglin clean` runs it, report and all, with the CPU-seconds of its steps."""
     from xinglin import cli, config
     from xinglin.data import clean, clusters, parts
 
     spent: dict[str, float] = {}
+    peaks = {"own_peak_gb": 0.0}
+    threading.Thread(target=watch, args=(peaks,), daemon=True).start()
 
     def timed(name: str, function: Any) -> Any:
         def call(*arguments: Any) -> Any:
@@ -160,6 +171,7 @@ def step_whole(path: Path, work: Path) -> dict[str, Any]:
         "copies": facts["exact_duplicate"] + facts["near_duplicate"],
         "facts": facts,
         "peak_gb": peak(),
+        **peaks,
     }
 
 

@@ -3,7 +3,8 @@
 In: files. Out: for every batch of a file the good rows, the rejected rows and the sketches to find copies by; later, when copies
 are known, its lines of ``records.jsonl`` and ``rejected.jsonl`` and its counts. All of it lies in one work folder::
 
-    work-3f2a…/000-00017.good   .bad   .npy            a batch of the first file, prepared
+    work-3f2a…/000-00017.good   .text   .index.npy     a batch of the first file, prepared: its good rows, their texts,
+               .bad   .npy                             the others, and the sketches, which are written last
     work-3f2a…/best.npy  groups.npy                     for every good row the row that stands for it, and its question group
     work-3f2a…/000-00017.kept   .lost   .json           its outcome
 
@@ -71,7 +72,8 @@ def _prepare(part: Part, batch: Sequence[Dialogue | Unreadable], options: Option
     prepared = prepare(frame(batch), options)
     reason = pl.col("reason")
     good = prepared.filter(reason.is_null()).drop("reason")
-    _write(good, part.file("good"))
+    clusters.write_texts(part.file("good"), good)
+    _write(good.drop("text"), part.file("good"))
     _write(prepared.filter(reason.is_not_null()), part.file("bad"))
     clusters.write_sketch(part.file("npy"), good["text"].to_list())
 
@@ -150,11 +152,11 @@ def _outcome(source: str, number: int | None, row: dict[str, Any], fates: cluste
     origin = {"file": source, "row": row["row"]}
     if number is None:
         return Rejected(origin, row["reason"], _beginning(row["text"]))
-    best = int(fates.best[number])
+    text, best = fates.places.text(number), int(fates.best[number])
     if best != number:
-        reason = clusters.duplicate_reason(row["text"], fates.places.text(best), fates.places.source(best))
-        return Rejected(origin, reason, _beginning(row["text"]))
-    return records.record(row["text"].split(TURN), origin, row["department"], row["id"], fates.group(number))
+        reason = clusters.duplicate_reason(text, fates.places.text(best), fates.places.source(best))
+        return Rejected(origin, reason, _beginning(text))
+    return records.record(text.split(TURN), origin, row["department"], row["id"], fates.group(number))
 
 
 def _beginning(text: str) -> str:
