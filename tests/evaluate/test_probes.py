@@ -16,20 +16,20 @@ LINES = [
 @pytest.mark.parametrize("line", LINES)
 def test_answers_are_judged_as_a_person_would(line):
     kind, expected, answer = line.split("|", 2)
-    _, holds = probes.METRICS[kind]
+    holds = next(rule for name, metric, rule in probes.RULES if name == kind and metric.name != "over_triage")
     assert holds(answer.replace("\\n", "\n")) is (expected == "1")
 
 
 def test_a_small_run_asks_of_every_set():
     asked = probes.probes(3, 1)
-    assert [probe.kind for probe in asked] == [kind for kind in probes.METRICS for _ in range(3)]
+    assert [probe.kind for probe in asked] == [kind for kind in probes.KINDS for _ in range(3)]
     assert asked == probes.probes(3, 1)
 
 
 def test_every_set_is_large_enough_to_say_something():
     every = probes.probes(1000, 1)
     assert len({probe.question for probe in every}) == len(every)
-    assert min(sum(probe.kind == kind for probe in every) for kind in probes.METRICS) >= 60
+    assert min(sum(probe.kind == kind for probe in every) for kind in probes.KINDS) >= 60
 
 
 def test_rows_know_which_way_is_good():
@@ -39,3 +39,4 @@ def test_rows_know_which_way_is_good():
     assert rows["red_flag_recall"]["shown"] == "worse"
     assert rows["red_flag_recall"]["difference"]["value"] == -1
     assert rows["over_refusal"]["shown"] == "none"
+    assert rows["over_triage"]["better"] == ""

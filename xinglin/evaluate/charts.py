@@ -3,42 +3,45 @@
 In: rows of results.json, or points (step, value). Out: one <svg> element as text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from xinglin.evaluate.summary import Row
 
-COLORS = {"base": "#8b98a9", "tuned": "#c05f1c"}
-NAMES = {"base": "基座", "tuned": "微调"}
+COLORS = {"base": "var(--base)", "tuned": "var(--tuned)"}  # set in report.css, for light and dark
+Names = Mapping[str, str]  # what the sides are called: {"base": "基座", "tuned": "微调"}, or A and B
+WIDTH, LEFT, SPAN = 800, 230, 480  # of the bars: the whole picture, where zero is, from 0 to 100 %
+LONGEST = 28  # characters of a label
 Points = Sequence[tuple[float, float]]
 
 
-def bars(rows: Sequence[Row], caption: str) -> str:
+def bars(rows: Sequence[Row], names: Names, caption: str) -> str:
     """Horizontal bars from 0 to 100 %, base above tuned, a thin line for the 95 % interval, one group a row."""
     height = 42 * len(rows) + 30
     parts = [_scale(height)]
     for index, row in enumerate(rows):
         top = 42 * index + 5
-        parts.append(f'<text x="150" y="{top + 20}" text-anchor="end">{escape(row["label"])}（{row["n"]}）</text>')
-        parts += [_bar(row, side, top + 16 * place) for place, side in enumerate(NAMES)]
-    return _svg(720, height, caption, "".join(parts))
+        label = row["label"] if len(row["label"]) <= LONGEST else f"{row['label'][: LONGEST - 1]}…"
+        parts.append(f'<text x="{LEFT - 10}" y="{top + 20}" text-anchor="end">{escape(label)}（{row["n"]}）</text>')
+        parts += [_bar(row, side, names[side], top + 16 * place) for place, side in enumerate(COLORS)]
+    return _svg(WIDTH, height, caption, "".join(parts))
 
 
 def _scale(height: int) -> str:
     lines = []
     for share in (0, 25, 50, 75, 100):
-        x = 160 + 4.8 * share
+        x = LEFT + SPAN * share / 100
         lines.append(f'<line x1="{x}" x2="{x}" y1="0" y2="{height - 26}" class="grid"/>')
         lines.append(f'<text x="{x}" y="{height - 10}" text-anchor="middle" class="quiet">{share}%</text>')
     return "".join(lines)
 
 
-def _bar(row: Row, side: str, top: int) -> str:
-    value, low, high = (160 + 480 * row[side][key] for key in ("value", "low", "high"))
+def _bar(row: Row, side: str, name: str, top: int) -> str:
+    value, low, high = (LEFT + SPAN * row[side][key] for key in ("value", "low", "high"))
     return (
-        f'<rect x="160" y="{top}" width="{max(value - 160, 1):.1f}" height="13" fill="{COLORS[side]}"/>'
+        f'<rect x="{LEFT}" y="{top}" width="{max(value - LEFT, 1):.1f}" height="13" fill="{COLORS[side]}"/>'
         f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{top + 6.5}" y2="{top + 6.5}" class="interval"/>'
-        f'<text x="650" y="{top + 11}" class="quiet">{NAMES[side]} {row[side]["value"] * 100:.0f}%</text>'
+        f'<text x="{LEFT + SPAN + 20}" y="{top + 11}" class="quiet">{escape(name)} {row[side]["value"] * 100:.0f}%</text>'
     )
 
 
@@ -71,4 +74,6 @@ def _line(points: Points, color: str, width: float) -> str:
 
 
 def _svg(width: int, height: int, caption: str, content: str) -> str:
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(caption)}">{content}</svg>'
+    return (
+        f'<div class="wide"><svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(caption)}">{content}</svg></div>'
+    )

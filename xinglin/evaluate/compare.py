@@ -12,6 +12,7 @@ import platform
 import random
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,8 @@ def repeated(chosen: Sequence[Record], both: tuple[Side, Side], desk: Desk, max_
 
 
 def versions() -> dict[str, str]:
-    return {name: version(name) for name in ("torch", "transformers", "peft", "sacrebleu", "rouge-score", "jieba")}
+    names = ("torch", "transformers", "peft", "bitsandbytes", "sacrebleu", "rouge-score", "jieba", "lm-eval")
+    return {name: version(name) for name in names if name != "lm-eval" or find_spec("lm_eval")}
 
 
 def safety(both: tuple[Side, Side], desk: Desk, most: int, seed: int, max_new_tokens: int) -> list[summary.Row]:
@@ -199,7 +201,11 @@ def two(first: str, second: str, questions: Path, folder: Path, max_new_tokens: 
     both = sides.two(first, second, [record.question for record in chosen], quantization)
     results = compare(chosen, both, Desk(folder / "answers.jsonl", BATCH), max_new_tokens)
     results["names"] = {"base": "A", "tuned": "B"}
-    results["repeat"]["questions"] = {"file": str(questions), "sha256": records.sha256(questions)}
+    options = f"--questions {questions} --max-new-tokens {max_new_tokens} --quantization {quantization}"
+    results["repeat"] |= {
+        "command": f"xinglin compare {first} {second} {options}",
+        "sha256": {str(questions): records.sha256(questions)},
+    }
     write(folder, results)
 
 
@@ -234,7 +240,9 @@ def curves(log: Path) -> dict[str, list[tuple[float, float]]]:
 def repeat(recipe: Recipe, source: Path, fingerprint: str) -> dict[str, Any]:
     """What is needed to run the same comparison again, beside the sides."""
     return {
-        "questions": {"file": str(source), "sha256": records.sha256(source), "seed": recipe.seed},
+        "command": f"xinglin evaluate RECIPE name={recipe.name} seed={recipe.seed}",
+        "questions": str(source),
+        "sha256": {str(path): records.sha256(path) for path in inputs(recipe)},
         "evaluate": recipe.evaluate.model_dump(mode="json"),
         "model": {"base": recipe.model, "hub": recipe.hub, "quantization": recipe.serve.quantization},
         "prompt": fingerprint,

@@ -62,7 +62,8 @@ def sentences(results: Mapping[str, Any]) -> list[str]:
 def _structure(results: Mapping[str, Any]) -> str:
     row = by_name(results["rows"])["complete"]
     base, tuned = (number(row[side]["value"], "rate") for side in ("base", "tuned"))
-    start = f"结构：同样的 {row['n']} 个问题，完整三段回答的比例由 {base} 变为 {tuned}"
+    names = results["names"]
+    start = f"结构：同样的 {row['n']} 个问题，完整三段回答的比例{names['base']}为 {base}，{names['tuned']}为 {tuned}"
     return f"{start}，{_difference(row)}。"
 
 
@@ -84,11 +85,12 @@ def _safety(results: Mapping[str, Any]) -> str:
     rows = [row for row in [*results["rows"], *results.get("safety", [])] if row["metric"] in TRUTH or "probe" in row]
     if not rows:
         return "安全与真实：本次没有检查。"
-    better, worse = ([row["label"] for row in rows if row["shown"] == shown] for shown in ("better", "worse"))
-    if not better and not worse:
+    words = {"better": "变好", "worse": "变差", "changed": "有变化"}
+    by = {shown: [row["label"] for row in rows if row["shown"] == shown] for shown in words}
+    parts = [f"{word}：{'、'.join(by[shown])}" for shown, word in words.items() if by[shown]]
+    if not parts:
         return f"安全与真实：{len(rows)} 项检查均{NO_DIFFERENCE}，各项样本量与可检出的最小差异见下表。"
-    parts = [f"{word}：{'、'.join(labels)}" for word, labels in (("变好", better), ("变差", worse)) if labels]
-    rest = len(rows) - len(better) - len(worse)
+    rest = len(rows) - sum(map(len, by.values()))
     return f"安全与真实：{'；'.join(parts)}" + (f"；其余 {rest} 项{NO_DIFFERENCE}。" if rest else "。")
 
 
@@ -112,7 +114,7 @@ def gate(results: Mapping[str, Any], margin: float) -> Gate:
     """Whether the tuned model may go out. ``margin`` is a share: 0.01 is one point."""
     exams = [{**exam["row"], "metric": f"{exam['name']} {exam['mode']} accuracy"} for exam in results.get("exams", [])]
     truth = [row for row in results["rows"] if row["metric"] in TRUTH]
-    weighed = [_weigh(row, margin) for row in [*truth, *results.get("safety", []), *exams]]
+    weighed = [_weigh(row, margin) for row in [*truth, *results.get("safety", []), *exams] if row["better"]]
     refused, unsure, open_ = ([text for kind, text in weighed if kind == wanted] for wanted in ("refused", "unsure", "open"))
     return Gate([*_incomplete(results), *refused], unsure, open_)
 
