@@ -270,16 +270,18 @@ def _accepted(path: Path) -> tuple[set[str], bool]:
 
 
 def memory(options: argparse.Namespace) -> dict[str, Any]:
-    """Most memory of the stage by rows; the last file is long, and few of its rows have to be sent."""
+    """Most memory of the whole stage by rows; of the longest file ``--sent`` rows have to be sent, the others are complete."""
+    sizes = [(10_000, 10_000), (100_000, 100_000), (options.rows, options.sent or options.rows)]
     found = []
-    for rows, sent in ((1_000, 1_000), (5_000, 5_000), (options.rows, 1_000)):
-        with tempfile.TemporaryDirectory() as name, endpoint("--latency", "0.05") as url:
+    for rows, sent in sizes[: options.sizes]:
+        with tempfile.TemporaryDirectory() as name, endpoint("--latency", "0.02") as url:
             corpus(Path(name), rows, rows - sent)
             process = stage(Path(name), url, concurrency=64)
             out, error = process.communicate()
             assert process.returncode == 0, error
             found.append({"rows": rows, "sent": sent, **json.loads(out)})
-            print(f"{rows:9} rows, {sent:6} sent: {found[-1]['memory']:6.0f} MiB, {found[-1]['seconds']:7.1f} s")
+            seconds, cpu = found[-1]["seconds"], found[-1]["cpu"] / rows * 1000
+            print(f"{rows:9} rows, {sent:9} sent: {found[-1]['memory']:6.0f} MiB, {seconds:7.1f} s, {cpu:5.2f} ms CPU a row")
     return {"rows": found}
 
 
@@ -293,7 +295,9 @@ def main() -> None:
     parser.add_argument("--flying", type=int, nargs="*", default=[64, 256, 1000], help="requests in flight of part rate")
     parser.add_argument("--rounds", type=int, default=25, help="rows of part rate, as a multiple of the requests in flight")
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the long file of part memory")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the longest file of part memory")
+    parser.add_argument("--sent", type=int, default=0, help="rows of it to send; 0: all")
+    parser.add_argument("--sizes", type=int, default=3, help="how many of the three files part memory takes")
     options = parser.parse_args()
     if options.part == "stage":
         run_stage(json.loads(options.arguments))

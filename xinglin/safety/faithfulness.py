@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xinglin.safety import terms
+from xinglin.safety import prohibitions, terms
 from xinglin.safety.terms import Drug, Quantity
 
 
@@ -47,8 +47,6 @@ MESSAGES = {
     "age": "漏掉了原文的年龄“{}”，请补上",
     "pregnancy": "孕期或哺乳信息与原文不符：“{}”，请按原文写",
 }
-CLAUSES = re.compile(r"[。！？!?；;\n，,：:]")
-SENTENCES = re.compile(r"[。！？!?；;\n]")
 
 
 def check(question: str, source: str, rewritten: str) -> list[Finding]:
@@ -60,7 +58,7 @@ def check(question: str, source: str, rewritten: str) -> list[Finding]:
         *_numbers(given, source, rewritten),
         *_results(given, rewritten),
         *_certainty(given, source, rewritten),
-        *_prohibitions(source, rewritten),
+        *prohibitions.lost(source, rewritten),
         *_sides(given, source, rewritten),
         *_people(given, source, rewritten),
     ]
@@ -71,7 +69,7 @@ def check(question: str, source: str, rewritten: str) -> list[Finding]:
 def version() -> str:
     """Hash of the rules: answers judged by others are judged again."""
     folder = Path(__file__).parent
-    names = ("faithfulness.py", "faithfulness.json", "terms.py", "drugs.json")
+    names = ("faithfulness.py", "faithfulness.json", "prohibitions.py", "prohibitions.json", "terms.py", "drugs.json")
     return hashlib.sha256(b"".join((folder / name).read_bytes() for name in names)).hexdigest()[:16]
 
 
@@ -86,20 +84,41 @@ def _pattern(name: str) -> re.Pattern[str]:
     return re.compile(_words()[name])
 
 
-def _mapping(words: dict[str, str]) -> tuple[dict[str, str], re.Pattern[str]]:
-    """From "plain: word word" to a plain form for each word and a pattern of all of them, the longest first."""
-    plain = {word: plain for plain, written in words.items() for word in written.split()}
-    return plain, re.compile("|".join(sorted(map(re.escape, plain), key=len, reverse=True)))
-
-
-_SPOKEN = [
+_TIMES = "(?:服用|服|吃|用|涂|喷|滴|塞)?(?:一|1)次"
+_ROUGH = {
+    "一两": "1-2",
+    "两三": "2-3",
+    "二三": "2-3",
+    "三四": "3-4",
+    "三五": "3-5",
+    "四五": "4-5",
+    "五六": "5-6",
+    "六七": "6-7",
+    "七八": "7-8",
+    "八九": "8-9",
+}
+_SPOKEN: list[tuple[re.Pattern[str], str]] = [
     (re.compile(pattern, re.IGNORECASE), plain)
     for pattern, plain in (
-        (r"(?<=[\d一二两三四五六七八九十半])个(?=小时|单位|星期)", ""),
-        (r"早晚各\w{0,3}?(?:一|1)次", "每日2次"),
-        (r"\bbid\b", "每日2次"),
-        (r"\btid\b", "每日3次"),
-        (r"\bq[dn]\b", "每日1次"),
+        (r"(?<=[\d一二两三四五六七八九十半])个(?=小时|单位|星期|半小时)", ""),
+        (r"早晚(?:各|分别)\w{0,3}?(?:一|1)次", "每日2次"),
+        (rf"(?:每[天日])?(?:早上|早晨|清晨|晨起|中午|晚上|晚间|夜间|睡前|临睡前|临睡|晚饭后|早饭前|早餐前){_TIMES}", "每日1次"),
+        (rf"每?隔[天日]{_TIMES}|(?<![a-z])qod(?![a-z])", "每2天1次"),
+        (r"(?<![a-z])bid(?![a-z])", "每日2次"),
+        (r"(?<![a-z])tid(?![a-z])", "每日3次"),
+        (r"(?<![a-z])qid(?![a-z])", "每日4次"),
+        (r"(?<![a-z])q[dn](?![a-z])", "每日1次"),
+        (r"(?<![a-z])q(\d{1,2})h(?![a-z])", r"每\1小时1次"),
+        (r"(?<![\d.])(3\d|4[0-2])度(\d)(?!\d)", r"\1.\2℃"),
+        (r"(?<=[\d半一两二三四五])升(?![到至高白降])", "L"),
+        (r"半个?月(?!板)", "15天"),
+        (r"百分之(?=\d)(\d+)", r"\1%"),
+        (r"三分之一", "1/3"),
+        (r"四分之一", "1/4"),
+        (r"二分之一", "半"),
+        (r"(?<![a-z])维生素(?=[a-z])|(?<![a-z维])维(?=[a-e](?![a-z]))", "维生素"),
+        (r"(?<![a-z素\d/])(?=B(?:1|2|6|12)(?!\d))", "维生素"),
+        *((rf"(?<![一二两三四五六七八九十百])(?:{word})(?![一二两三四五六七八九十百])", plain) for word, plain in _ROUGH.items()),
     )
 ]
 
@@ -148,10 +167,12 @@ def _named(drug: Drug, others: Sequence[Drug], text: str) -> bool:
 DOSES = {"mg", "ml", "mg/kg", "IU", "万单位", "片", "粒", "袋", "支", "滴", "丸", "喷", "揿", "包", "枚"}
 # "一" before these is an article as often as a number.
 VAGUE = {"天", "次", "年", "月", "度", "℃", "级", "期", "倍", "杯", "瓶", "斤", "分钟"}
-SCALE = {"g": ("mg", 1000.0), "μg": ("mg", 0.001), "L": ("ml", 1000.0), "周": ("天", 7.0), "年": ("月", 12.0)}
+SCALE = {
+    "g": ("mg", 1000.0), "μg": ("mg", 0.001), "L": ("ml", 1000.0), "斤": ("kg", 0.5), "小时": ("分钟", 60.0),
+    "天": ("分钟", 1440.0), "周": ("分钟", 10080.0), "月": ("分钟", 43200.0), "年": ("分钟", 518400.0),
+}  # fmt: skip
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|半|[一二两三四五六七八九十百]+")
 LIMIT = re.compile(r"(?:[不别勿]\S{0,3}|最[多大少高])[超少低多高][过于]?$|最[多大少高]$|至[多少]$")
-MEASURES = {"℃", "mmHg", "mmol/L", "μmol/L", "kPa", "cm", "mm"}
 NEAR = 25  # characters; a frequency this close to a drug or a dose is part of its use
 
 
@@ -188,14 +209,18 @@ def _values(quantity: Quantity) -> set[tuple[str, float]]:
 
 
 def _is_measured(quantity: Quantity, given: str) -> bool:
-    """A measurement whose number the question or the source gives without a unit: 发烧38.2."""
+    """No dose, and question or source give the number without this unit: 发烧38.2, 踮脚50下."""
     numbers = re.findall(r"\d+(?:\.\d+)?", quantity.text)
-    return quantity.unit in MEASURES and all(re.search(rf"(?<![\d.]){re.escape(one)}(?![\d.])", given) for one in numbers)
+    return bool(numbers) and _unit(quantity) not in DOSES and all(_is_bare(one, given) for one in numbers)
+
+
+def _is_bare(number: str, given: str) -> bool:
+    return bool(re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.]|{terms.UNIT}(?!半))", given))
 
 
 def _is_vague(quantity: Quantity) -> bool:
     return (quantity.text.startswith(("一", "半")) and quantity.unit in VAGUE) or (
-        quantity.unit == "次" and not quantity.text[0].isdigit()
+        quantity.unit == "次" and (quantity.value == 1 or not quantity.text[0].isdigit())
     )
 
 
@@ -212,8 +237,8 @@ ECHO = 0.4  # share of the character pairs
 
 
 def _results(given: str, rewritten: str) -> Iterator[Found]:
-    given, rewritten = _one_name(given), _one_name(rewritten)
-    found = [(clause, _result(clause)) for clause in CLAUSES.split(rewritten)]
+    given, rewritten = (_one_name(_pattern("no_results").sub("", text)) for text in (given, rewritten))
+    found = [(clause, _result(clause)) for clause in prohibitions.CLAUSES.split(rewritten)]
     match = _pattern("based_on").search(rewritten)
     if not match and not any(results for _, results in found):
         return
@@ -230,7 +255,7 @@ def _results(given: str, rewritten: str) -> Iterator[Found]:
 
 @functools.cache
 def _names() -> tuple[dict[str, str], re.Pattern[str]]:
-    return _mapping(_words()["test_names"])
+    return terms.mapping(_words()["test_names"])
 
 
 def _one_name(text: str) -> str:
@@ -266,8 +291,8 @@ def _reported(given: str) -> set[tuple[str, str]]:
     """What question and source report of tests, read generously: a test and its result may stand in different clauses,
     a bare value may be called high or low, and a test that was done shows something."""
     found: set[tuple[str, str]] = set()
-    for sentence in SENTENCES.split(given):
-        facts = [clause for clause in CLAUSES.split(sentence) if not _pattern("hypothetical").search(clause)]
+    for sentence in prohibitions.SENTENCES.split(given):
+        facts = [clause for clause in prohibitions.CLAUSES.split(sentence) if not _pattern("hypothetical").search(clause)]
         kinds = {kind for clause in facts for kind in _kinds(clause)}
         found |= {(test, kind) for test in _pattern("tests").findall(sentence) for kind in kinds}
         found |= {(test, "shown") for clause in facts for test in _pattern("tests").findall(clause)}
@@ -291,114 +316,12 @@ def _certainty(given: str, source: str, rewritten: str) -> Iterator[Found]:
 def _claims(name: str, text: str) -> Iterator[str]:
     if not _pattern(name).search(text):
         return
-    for clause in CLAUSES.split(text):
+    for clause in prohibitions.CLAUSES.split(text):
         for match in _pattern(name).finditer(clause):
             before = clause[max(0, match.start() - 6) : match.start()]
             denied = _pattern("negated").search(before) if name == "cure" else _pattern("unsure").search(clause)
             if not denied:
                 yield match[0]
-
-
-# ---------------------------------------------------------------- prohibitions
-
-LONGEST = 20  # characters that say what is prohibited; text without punctuation runs on
-MOST = 0.6  # the same of the words that say for whom; then what is prohibited may be left to the context
-ENOUGH = 0.5  # share of the characters that say what is prohibited
-WEAK = "停戒"  # a prohibition on its own, none behind a permission: 可以停用
-STOPPED = re.compile(r"停[用服药]|停止|暂停|停掉")  # what is to be stopped is often left to the context
-AGAIN = re.compile("别|不要|不能|勿|避免|忌")  # a marker repeated in a list
-LATE = re.compile(r"[禁忌慎]")  # prohibitions that often stand after what they are about
-
-
-def _prohibitions(source: str, rewritten: str) -> Iterator[Found]:
-    """A prohibition is kept when a prohibition of the rewritten answer covers it, or one that covers no other touches it:
-    colloquial 别挤痘 becomes 避免挤压."""
-    wanted = list(_prohibited(source))
-    if not wanted:
-        return
-    found = [(marker, _content(_uniform(scope))) for marker, scope in _scopes(rewritten)]
-    scopes = [scope for _, scope in found]
-    strong = [scope for marker, scope in found if _pattern("prohibitions").fullmatch(marker)]
-    free = [scope for scope in strong if not any(_covers(scope, item) for *_, items in wanted for item in items)]
-    clauses = [_content(_uniform(clause)) for clause in CLAUSES.split(rewritten)]
-    for said, marker, subject, items in wanted:
-        if STOPPED.search(marker) and STOPPED.search(rewritten):
-            continue
-        missing = [item for item in items if not any(_covers(scope, item) for scope in scopes)]
-        if not missing or (len(subject) > 1 and any(len(scope & subject) >= MOST * len(subject) for scope in scopes)):
-            continue
-        near = next((scope for scope in free if scope & missing[0]), None)
-        if near is not None:
-            free.remove(near)
-        else:
-            flipped = any(_covers(clause, missing[0]) for clause in clauses)
-            yield "flipped prohibition" if flipped else "dropped prohibition", said
-
-
-def _prohibited(text: str) -> Iterator[tuple[str, str, set[str], list[set[str]]]]:
-    """What each prohibition of ``text`` forbids: its clause and its marker, for whom, and the characters of every item."""
-    for clause in CLAUSES.split(text):
-        plain = _pattern("no_prohibition").sub("", clause)
-        match = _pattern("prohibitions").search(plain)
-        if not match or _is_allowed(match[0], plain[: match.start()]):
-            continue
-        subject, after = _uniform(plain[: match.start()]), _uniform(AGAIN.sub("", plain[match.end() :]))[:LONGEST]
-        if len(_content(after)) < 2 and not _content(after) & set(_words()["synonyms"]):
-            subject, after = "", subject[-LONGEST:] + after
-        items = [_content(item) for item in re.split(r"[、/]|或者?|以及|及|和|与", after)]
-        if any(items):
-            yield clause.strip(), match[0], _content(subject), [item for item in items if item]
-
-
-def _scopes(text: str) -> Iterator[tuple[str, str]]:
-    """Markers of ``text`` with what they govern: their clause and what follows, up to a word of permission."""
-    for sentence in SENTENCES.split(text):
-        clauses = re.split(r"[，,：:]", sentence)
-        for number, clause in enumerate(clauses):
-            plain = _pattern("no_prohibition").sub("", clause)
-            match = _pattern("prohibitions").search(plain) or _pattern("scopes").search(plain)
-            if match and not _is_allowed(match[0], plain[: match.start()]):
-                yield match[0], _scope(clauses, number, bool(LATE.search(match[0])))
-
-
-def _is_allowed(marker: str, before: str) -> bool:
-    return marker[0] in WEAK and bool(_pattern("permissions").search(before))
-
-
-def _scope(clauses: list[str], number: int, late: bool) -> str:
-    parts = [clauses[number]]
-    for clause in clauses[number + 1 :]:
-        if _pattern("permissions").search(clause):
-            break
-        parts.append(clause)
-    if late and number and not _pattern("permissions").search(clauses[number - 1]):
-        parts.append(clauses[number - 1])
-    return "".join(parts)
-
-
-@functools.cache
-def _synonyms() -> tuple[dict[str, str], re.Pattern[str]]:
-    return _mapping(_words()["synonyms"])
-
-
-def _uniform(text: str) -> str:
-    """Near words made one."""
-    plain, pattern = _synonyms()
-    return pattern.sub(lambda match: plain[match[0]], text)
-
-
-@functools.cache
-def _fillers() -> frozenset[str]:
-    return frozenset(_words()["fillers"])
-
-
-def _content(text: str) -> set[str]:
-    """The characters of a text that carry its meaning."""
-    return {character for character in text if character.isalnum()} - _fillers()
-
-
-def _covers(scope: set[str], item: set[str]) -> bool:
-    return item <= scope if len(item) < 3 else len(scope & item) >= ENOUGH * len(item)
 
 
 # ---------------------------------------------------------------- sides, pregnancy
