@@ -22,11 +22,12 @@ from xinglin.safety import terms
 
 CLAUSES = re.compile(r"[。！？!?；;\n，,：:]")
 SENTENCES = re.compile(r"[。！？!?；;\n]")
+LABEL = re.compile(r"(?m)^\d[.、][ \t]*[^：:\n]{2,10}[：:]")  # the name of a point
 LONGEST = 20  # characters that say what is prohibited; text without punctuation runs on
-ENOUGH = 0.5  # share of the characters that say what is prohibited
+ENOUGH = 0.6  # share of the characters that say what is prohibited
 SURE = 0.7  # the same where a permission is held against a prohibition
-MOST = 0.6  # the same of the words that say for whom; then what is prohibited may be left to the context
-NEW = 0.34  # at most this share of a paraphrase stands in the source
+MOST = 0.5  # the same of the words that say for whom; then what is prohibited may be left to the context
+NEW = 0.25  # at most this share of a paraphrase stands in the source
 TOGETHER = "并"  # how the word list calls 一起, 同服, 合用
 
 
@@ -38,6 +39,7 @@ class Ban:
     marker: str
     subject: frozenset[str]
     items: tuple[frozenset[str], ...]
+    late: bool = False
 
     @property
     def scope(self) -> frozenset[str]:
@@ -57,8 +59,8 @@ def lost(source: str, rewritten: str) -> Iterator[tuple[str, str]]:
     wanted = list(_bans(source, "prohibitions"))
     if not wanted:
         return
+    rewritten = LABEL.sub("", rewritten)
     kept = list(_bans(rewritten, "keepers"))
-    scopes = [ban.scope for ban in kept]
     known = [one.scope for one in _permitted(source)]
     allowed = [one for one in _permitted(rewritten) if not any(one.scope <= scope for scope in known)]
     spare = _spare(kept, wanted, source)
@@ -66,7 +68,7 @@ def lost(source: str, rewritten: str) -> Iterator[tuple[str, str]]:
         if any(_allows(one, ban) for one in allowed):
             yield "flipped prohibition", ban.said
             continue
-        missing = _missing(ban, scopes)
+        missing = _missing(ban, kept)
         if not missing or _left_to_context(ban, kept, rewritten):
             continue
         partner = next((scope for scope in spare if scope & missing[0]), None) or next(
@@ -78,10 +80,15 @@ def lost(source: str, rewritten: str) -> Iterator[tuple[str, str]]:
             spare.remove(partner)
 
 
-def _missing(ban: Ban, scopes: list[frozenset[str]]) -> list[frozenset[str]]:
-    """Items no scope holds; one character beside items that are held is a colloquial verb: 别说他、骂他."""
-    missing = [item for item in ban.items if not any(_holds(scope, item) for scope in scopes)]
-    return [item for item in missing if len(item) > 1] if len(missing) < len(ban.items) else missing
+def _missing(ban: Ban, kept: list[Ban]) -> list[frozenset[str]]:
+    """Items nothing holds; one character beside items that are held is a colloquial verb: 别说他、骂他."""
+    missing = [item for item in ban.items if not any(_says(one, item) for one in kept)]
+    return [item for item in missing if len(item) > 1 or item <= _plain_words()] if len(missing) < len(ban.items) else missing
+
+
+def _says(ban: Ban, item: frozenset[str]) -> bool:
+    """Its words hold the item, or it is the item cut short: 避免挤压 for 别挤痘."""
+    return _holds(ban.scope, item) or any(one <= item and 2 * len(one) >= len(item) for one in ban.items)
 
 
 def _allows(permission: Permission, ban: Ban) -> bool:
@@ -95,14 +102,14 @@ def _left_to_context(ban: Ban, kept: list[Ban], rewritten: str) -> bool:
     if _words("stopped").search(ban.marker) and _words("stopped").search(rewritten):
         return True
     return len(ban.subject) > 1 and any(
-        len(one.scope & ban.subject) >= MOST * len(ban.subject) for one in kept if _is_strong(one)
+        len(one.scope & ban.subject) >= MOST * len(ban.subject) for one in kept if one.late and _is_strong(one)
     )
 
 
 def _spare(kept: list[Ban], wanted: list[Ban], source: str) -> list[frozenset[str]]:
     """Prohibitions of the rewritten answer that stand for none of the source by their words."""
     items = [item for ban in wanted for item in ban.items]
-    return [ban.scope for ban in kept if _is_strong(ban) and not any(_holds(ban.scope, item) for item in items)]
+    return [ban.scope for ban in kept if ban.items and _is_strong(ban) and not any(_says(ban, item) for item in items)]
 
 
 def _is_strong(ban: Ban) -> bool:
@@ -141,7 +148,7 @@ def _ban(said: str, match: re.Match[str], clause: str, previous: str) -> Ban:
     together = TOGETHER if _words("apart").search(match[0]) else ""
     if not _content(after):
         early = previous if len(_content(before)) < 2 and not _words("permissions").search(previous) else ""
-        return Ban(said, match[0], frozenset(), _items(early + before[-LONGEST:]))
+        return Ban(said, match[0], frozenset(), _items(early + before[-LONGEST:]), late=True)
     return Ban(said, match[0], _content(before), _items(after[:LONGEST] + together))
 
 
@@ -178,6 +185,11 @@ def _words(name: str) -> re.Pattern[str]:
 @functools.cache
 def _usual() -> frozenset[str]:
     return frozenset(data()["usual"])
+
+
+@functools.cache
+def _plain_words() -> frozenset[str]:
+    return frozenset(data()["synonyms"])
 
 
 @functools.cache

@@ -57,7 +57,9 @@ class Lexicon:
 
 
 # The short word for the whole class; in front of other characters it begins a name of its own, known or invented.
-_BARE_CEPHALOSPORIN = "头孢(?=类|期|菌|等|和|或|与|及|的|药|抗|过|第|片|胶囊|颗粒|会|不|可|是|有|吗|后|前|也|都|时|就|[^一-鿿]|$)"
+_BARE_CEPHALOSPORIN = (
+    "头孢(?=类|同|一起|期|菌|等|和|或|与|及|的|药|抗|过|第|片|胶囊|颗粒|会|不|可|是|有|吗|后|前|也|都|时|就|[^一-鿿]|$)"
+)
 
 
 @functools.cache
