@@ -85,53 +85,59 @@ def _pattern(name: str) -> re.Pattern[str]:
 
 
 _TIMES = "(?:服用|服|吃|用|涂|喷|滴|塞)?(?:一|1)次"
-_ROUGH = {
-    "一两": "1-2",
-    "两三": "2-3",
-    "二三": "2-3",
-    "三四": "3-4",
-    "三五": "3-5",
-    "四五": "4-5",
-    "五六": "5-6",
-    "六七": "6-7",
-    "七八": "7-8",
-    "八九": "8-9",
-}
-_SPOKEN: list[tuple[re.Pattern[str], str]] = [
-    (re.compile(pattern, re.IGNORECASE), plain)
-    for pattern, plain in (
-        (r"(?<=[\d一二两三四五六七八九十半])个(?=小时|单位|星期|半小时)", ""),
-        (r"早晚(?:各|分别)\w{0,3}?(?:一|1)次", "每日2次"),
-        (rf"(?:每[天日])?(?:早上|早晨|清晨|晨起|中午|晚上|晚间|夜间|睡前|临睡前|临睡|晚饭后|早饭前|早餐前){_TIMES}", "每日1次"),
-        (rf"每?隔[天日]{_TIMES}|(?<![a-z])qod(?![a-z])", "每2天1次"),
-        (r"(?<![a-z])bid(?![a-z])", "每日2次"),
-        (r"(?<![a-z])tid(?![a-z])", "每日3次"),
-        (r"(?<![a-z])qid(?![a-z])", "每日4次"),
-        (r"(?<![a-z])q[dn](?![a-z])", "每日1次"),
-        (r"(?<![a-z])q(\d{1,2})h(?![a-z])", r"每\1小时1次"),
-        (r"(?<![\d.])(3\d|4[0-2])度(\d)(?!\d)", r"\1.\2℃"),
-        (r"(?<=[\d半一两二三四五])升(?![到至高白降])", "L"),
-        (r"半个?月(?!板)", "15天"),
-        (r"百分之(?=\d)(\d+)", r"\1%"),
-        (r"(空腹|餐后)(?=\d+\.\d)", r"\1血糖"),
-        (r"三分之一", "1/3"),
-        (r"四分之一", "1/4"),
-        (r"二分之一", "半"),
-        (r"(?<![a-z])维生素(?=[a-z])|(?<![a-z维])维(?=[a-e](?![a-z]))", "维生素"),
-        (r"(?<![a-z素\d/])(?=B(?:1|2|6|12)(?!\d))", "维生素"),
-        *((rf"(?<![一二两三四五六七八九十百])(?:{word})(?![一二两三四五六七八九十百])", plain) for word, plain in _ROUGH.items()),
+_ROUGH = "一两|两三|二三|三四|三五|四五|五六|六七|七八|八九"
+# What is spoken or abbreviated, in the form the rules read: (a word without which it cannot be there, pattern, plain form).
+_SPOKEN: list[tuple[str, re.Pattern[str], str]] = [
+    (needle, re.compile(pattern, re.IGNORECASE), plain)
+    for needle, pattern, plain in (
+        ("个", r"(?<=[\d一二两三四五六七八九十半])个(?=小时|单位|星期|半小时)", ""),
+        ("早晚", r"早晚(?:各|分别)\w{0,3}?(?:一|1)次", "每日2次"),
+        (
+            "次",
+            rf"(?:每[天日])?(?:早上|早晨|清晨|晨起|中午|晚上|晚间|夜间|睡前|临睡前|临睡|晚饭后|早饭前|早餐前){_TIMES}",
+            "每日1次",
+        ),
+        ("隔", rf"每?隔[天日]{_TIMES}", "每2天1次"),
+        ("qod", r"(?<![a-z])qod(?![a-z])", "每2天1次"),
+        ("id", r"(?<![a-z])bid(?![a-z])", "每日2次"),
+        ("id", r"(?<![a-z])tid(?![a-z])", "每日3次"),
+        ("id", r"(?<![a-z])qid(?![a-z])", "每日4次"),
+        ("q", r"(?<![a-z])q[dn](?![a-z])", "每日1次"),
+        ("q", r"(?<![a-z])q(\d{1,2})h(?![a-z])", r"每\1小时1次"),
+        ("度", r"(?<![\d.])(3\d|4[0-2])度(\d)(?!\d)", r"\1.\2℃"),
+        ("升", r"(?<=[\d半一两二三四五])升(?![到至高白降])", "L"),
+        ("半", r"半个?月(?!板)", "15天"),
+        ("百分之", r"百分之(\d+)", r"\1%"),
+        ("空腹", r"空腹(?=\d+\.\d)", "空腹血糖"),
+        ("餐后", r"餐后(?=\d+\.\d)", "餐后血糖"),
+        ("三分之一", "三分之一", "1/3"),
+        ("四分之一", "四分之一", "1/4"),
+        ("二分之一", "二分之一", "半"),
+        ("维", r"(?<!维生素)维(?=[a-e](?![a-z]))", "维生素"),
+        ("b", r"(?<![a-z素\d/])(?=b(?:1|2|6|12)(?!\d))", "维生素"),
+        *(
+            (
+                word,
+                rf"(?<![一二两三四五六七八九十百]){word}(?![一二两三四五六七八九十百])",
+                "-".join(str(terms.DIGITS[digit]) for digit in word),
+            )
+            for word in _ROUGH.split("|")
+        ),
     )
 ]
 
 
 def _plain(text: str) -> str:
     text = text.translate(terms.FULL_WIDTH)
-    for pattern, plain in _SPOKEN:
-        text = pattern.sub(plain, text)
+    lower = text.lower()
+    for needle, pattern, plain in _SPOKEN:
+        if needle in lower:
+            text = pattern.sub(plain, text)
     return text
 
 
 Found = tuple[str, str]
+Value = tuple[str, float]
 
 # ---------------------------------------------------------------- drugs
 
@@ -172,41 +178,56 @@ SCALE = {
     "g": ("mg", 1000.0), "μg": ("mg", 0.001), "L": ("ml", 1000.0), "斤": ("kg", 0.5), "小时": ("分钟", 60.0),
     "天": ("分钟", 1440.0), "周": ("分钟", 10080.0), "月": ("分钟", 43200.0), "年": ("分钟", 518400.0),
 }  # fmt: skip
-_NUMBER = re.compile(r"\d+(?:\.\d+)?|半|[一二两三四五六七八九十百]+")
+_PART = re.compile(rf"(\d+(?:\.\d+)?|半|[一二两三四五六七八九十百]+)\s*({terms.UNIT})?")
 LIMIT = re.compile(r"(?:[不别勿]\S{0,3}|最[多大少高])[超少低多高][过于]?$|最[多大少高]$|至[多少]$")
+_IDIOM = re.compile("酒?[都也]")  # 一滴都不能沾
 NEAR = 25  # characters; a frequency this close to a drug or a dose is part of its use
 
 
 def _numbers(given: str, source: str, rewritten: str) -> Iterator[Found]:
-    stated = terms.quantities(given)
-    known = {value for quantity in stated for value in _values(quantity)}
-    found = terms.quantities(rewritten)
-    now = {value for quantity in found for value in _values(quantity)}
+    stated, found = terms.quantities(given), terms.quantities(rewritten)
+    known = {value for quantity in stated for form in _forms(quantity) for value in form}
+    now = {value for quantity in found for form in _forms(quantity) for value in form}
     for quantity in found:
-        if not _is_vague(quantity) and not _values(quantity) <= known and not _is_measured(quantity, given):
+        if not _is_vague(quantity) and not _is_among(quantity, known) and not _is_measured(quantity, given):
             yield "new number", quantity.text
     offset = len(given) - len(source)
     wanted = [quantity for quantity in stated if quantity.start >= offset]
     places = [quantity.start for quantity in wanted if _unit(quantity) in DOSES] + [drug.start for drug in _drug_list(given)]
     for quantity in wanted:
-        if _is_use(quantity, places) and not _values(quantity) <= now:
+        if _is_among(quantity, now):
+            continue
+        if _is_use(quantity, places) and not _IDIOM.match(given[quantity.end :]):
             yield "dropped dose", quantity.text
-        if LIMIT.search(source[: quantity.start - offset][-6:]) and not _values(quantity) <= now:
+        if LIMIT.search(source[: quantity.start - offset][-6:]):
             yield "dropped limit", quantity.text
-        if quantity.unit == "岁" and not _values(quantity) <= now:
+        if quantity.unit == "岁":
             yield "age", quantity.text
+
+
+def _is_among(quantity: Quantity, values: set[Value]) -> bool:
+    return any(form <= values for form in _forms(quantity))
 
 
 def _unit(quantity: Quantity) -> str:
     return SCALE.get(quantity.unit, (quantity.unit, 1.0))[0]
 
 
-def _values(quantity: Quantity) -> set[tuple[str, float]]:
-    """Both ends of a range, in one unit for masses, volumes and times."""
-    if quantity.unit == "次/日":
-        return {("次/日", round(quantity.value, 3))}
-    unit, scale = SCALE.get(quantity.unit, (quantity.unit, 1.0))
-    return {(unit, round(terms.number(text) * scale, 6)) for text in _NUMBER.findall(quantity.text)}
+def _forms(quantity: Quantity) -> list[set[Value]]:
+    """What says the same: both ends of a range, in one unit for masses, volumes and times; for 每6小时1次 also times a day."""
+    unit = "小时" if quantity.unit == "次/日" else quantity.unit
+    parts = {_value(text, own or unit) for text, own in _PART.findall(quantity.text)}
+    if quantity.unit != "次/日":
+        return [parts]
+    return [
+        {("次/日", round(quantity.value, 3))},
+        *([{part for part in parts if part[0] == "分钟"}] if "小时" in quantity.text else []),
+    ]
+
+
+def _value(text: str, unit: str) -> Value:
+    unit, scale = SCALE.get(terms.CANONICAL.get(unit, unit), (terms.CANONICAL.get(unit, unit), 1.0))
+    return unit, round(terms.number(text) * scale, 6)
 
 
 def _is_measured(quantity: Quantity, given: str) -> bool:

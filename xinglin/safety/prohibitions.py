@@ -33,12 +33,16 @@ TOGETHER = "并"  # how the word list calls 一起, 同服, 合用
 
 @dataclass(frozen=True)
 class Ban:
-    """A prohibition: its clause, its marker, whom or when it concerns, and what it forbids, as characters."""
+    """A prohibition: its clause, its marker, whom or when it concerns, and what it forbids, as characters.
+
+    ``strong``: not just 减少, 以免, 错开. ``late``: what it forbids stands before the marker.
+    """
 
     said: str
     marker: str
     subject: frozenset[str]
     items: tuple[frozenset[str], ...]
+    strong: bool = True
     late: bool = False
 
     @property
@@ -56,11 +60,11 @@ class Permission:
 
 def lost(source: str, rewritten: str) -> Iterator[tuple[str, str]]:
     """Prohibitions of ``source`` that ``rewritten`` drops or turns into a permission."""
-    wanted = list(_bans(source, "prohibitions"))
+    wanted = [ban for ban in _bans(source) if ban.strong]
     if not wanted:
         return
     rewritten = LABEL.sub("", rewritten)
-    kept = list(_bans(rewritten, "keepers"))
+    kept = list(_bans(rewritten))
     known = [one.scope for one in _permitted(source)]
     allowed = [one for one in _permitted(rewritten) if not any(one.scope <= scope for scope in known)]
     spare = _spare(kept, wanted, source)
@@ -102,18 +106,14 @@ def _left_to_context(ban: Ban, kept: list[Ban], rewritten: str) -> bool:
     if _words("stopped").search(ban.marker) and _words("stopped").search(rewritten):
         return True
     return len(ban.subject) > 1 and any(
-        len(one.scope & ban.subject) >= MOST * len(ban.subject) for one in kept if one.late and _is_strong(one)
+        len(one.scope & ban.subject) >= MOST * len(ban.subject) for one in kept if one.late and one.strong
     )
 
 
 def _spare(kept: list[Ban], wanted: list[Ban], source: str) -> list[frozenset[str]]:
     """Prohibitions of the rewritten answer that stand for none of the source by their words."""
     items = [item for ban in wanted for item in ban.items]
-    return [ban.scope for ban in kept if ban.items and _is_strong(ban) and not any(_says(ban, item) for item in items)]
-
-
-def _is_strong(ban: Ban) -> bool:
-    return bool(_words("prohibitions").fullmatch(ban.marker))
+    return [ban.scope for ban in kept if ban.items and ban.strong and not any(_says(ban, item) for item in items)]
 
 
 def _is_new(scope: frozenset[str], source: str) -> bool:
@@ -125,13 +125,13 @@ def _is_new(scope: frozenset[str], source: str) -> bool:
 # ---------------------------------------------------------------- reading
 
 
-def _bans(text: str, markers: str) -> Iterator[Ban]:
-    """Every prohibition of ``text`` by the markers of that name."""
+def _bans(text: str) -> Iterator[Ban]:
+    """Every prohibition of ``text``, the first of each clause."""
     for sentence in SENTENCES.split(text):
         clauses, plain = CLAUSES.split(sentence), CLAUSES.split(_uniform(sentence))
         for number, clause in enumerate(plain):
             clause = _words("no_prohibition").sub("", clause)
-            match = _words(markers).search(clause)
+            match = _markers().search(clause)
             if match and not _is_idle(match, clause, plain[number + 1 :]):
                 yield _ban(clauses[number].strip(), match, clause, plain[number - 1] if number else "")
 
@@ -146,10 +146,15 @@ def _is_idle(match: re.Match[str], clause: str, after: list[str]) -> bool:
 def _ban(said: str, match: re.Match[str], clause: str, previous: str) -> Ban:
     before, after = clause[: match.start()], clause[match.end() :]
     together = TOGETHER if _words("apart").search(match[0]) else ""
-    if not _content(after):
+    if not _content(after) or (_is_lone(_content(after)) and len(_content(before)) > 1):
         early = previous if len(_content(before)) < 2 and not _words("permissions").search(previous) else ""
-        return Ban(said, match[0], frozenset(), _items(early + before[-LONGEST:]), late=True)
-    return Ban(said, match[0], _content(before), _items(after[:LONGEST] + together))
+        return Ban(said, match[0], _content(after), _items(early + before[-LONGEST:]), bool(match["strong"]), late=True)
+    return Ban(said, match[0], _content(before), _items(after[:LONGEST] + together), bool(match["strong"]))
+
+
+def _is_lone(content: frozenset[str]) -> bool:
+    """Just a verb, what it is about stands before: 过敏的人不要贴."""
+    return len(content) == 1 and content <= frozenset(data()["lone"])
 
 
 def _items(text: str) -> tuple[frozenset[str], ...]:
@@ -163,7 +168,7 @@ def _permitted(text: str) -> list[Permission]:
     for clause in CLAUSES.split(_uniform(text)):
         match = _words("allowed").search(clause)
         if match and not _words("later").search(clause[: match.start()]):
-            after = _content(_words("keepers").split(clause[match.end() :])[0])
+            after = _content(_markers().split(clause[match.end() :], 1)[0])
             found.append(Permission(after or _content(clause[: match.start()]), not after))
     return [one for one in found if one.scope]
 
@@ -180,6 +185,11 @@ def data() -> dict[str, Any]:
 @functools.cache
 def _words(name: str) -> re.Pattern[str]:
     return re.compile(data()[name])
+
+
+@functools.cache
+def _markers() -> re.Pattern[str]:
+    return re.compile(f"(?P<strong>{data()['prohibitions']})|{data()['softer']}")
 
 
 @functools.cache
