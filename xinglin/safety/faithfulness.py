@@ -85,6 +85,7 @@ def _pattern(name: str) -> re.Pattern[str]:
 
 
 _TIMES = "(?:服用|服|吃|用|涂|喷|滴|塞)?(?:一|1)次"
+_RANGE = r"\d+(?:\.\d+)?(?:\s*[-~～—–至到]\s*\d+(?:\.\d+)?)?"
 _ROUGH = "一两|两三|二三|三四|三五|四五|五六|六七|七八|八九"
 # What is spoken or abbreviated, in the form the rules read: (a word without which it cannot be there, pattern, plain form).
 _SPOKEN: list[tuple[str, re.Pattern[str], str]] = [
@@ -94,7 +95,7 @@ _SPOKEN: list[tuple[str, re.Pattern[str], str]] = [
         ("早晚", r"早晚(?:各|分别)\w{0,3}?(?:一|1)次", "每日2次"),
         (
             "次",
-            rf"(?:每[天日])?(?:早上|早晨|清晨|晨起|中午|晚上|晚间|夜间|睡前|临睡前|临睡|晚饭后|早饭前|早餐前){_TIMES}",
+            rf"(?:每[天日])?(?:早上|早晨|清晨|晨起|中午|晚上|晚间|夜间|睡前|临睡前|临睡|晚饭后|早饭前|早餐前)(?:空腹|饭前|饭后|餐前|餐后)?{_TIMES}(?!\S{{0,2}}[吃服嚼片粒])",
             "每日1次",
         ),
         ("隔", rf"每?隔[天日]{_TIMES}", "每2天1次"),
@@ -113,6 +114,8 @@ _SPOKEN: list[tuple[str, re.Pattern[str], str]] = [
         ("三分之一", "三分之一", "1/3"),
         ("四分之一", "四分之一", "1/4"),
         ("二分之一", "二分之一", "半"),
+        ("每", rf"每(?:公斤|千克|kg)(?:体重)?(?:每[天日次])?({_RANGE})\s*(?:mg|毫克)(?!/)", r"\1mg/kg"),
+        ("每", rf"每(?:公斤|千克|kg)(?:体重)?(?:每[天日次])?({_RANGE})\s*(?:ml|毫升)(?!/)", r"\1ml/kg"),
         ("维", r"(?<!维生素)维(?=[a-e](?![a-z]))", "维生素"),
         ("b", r"(?<![a-z素\d/])(?=b(?:1|2|6|12)(?!\d))", "维生素"),
         *(
@@ -181,6 +184,7 @@ SCALE = {
 _PART = re.compile(rf"(\d+(?:\.\d+)?|半|[一二两三四五六七八九十百]+)\s*({terms.UNIT})?")
 LIMIT = re.compile(r"(?:[不别勿]\S{0,3}|最[多大少高])[超少低多高][过于]?$|最[多大少高]$|至[多少]$")
 _IDIOM = re.compile("酒?[都也]")  # 一滴都不能沾
+LITRE = 500  # ml from which a number is drunk or passed, no dose
 NEAR = 25  # characters; a frequency this close to a drug or a dose is part of its use
 
 
@@ -233,7 +237,11 @@ def _value(text: str, unit: str) -> Value:
 def _is_measured(quantity: Quantity, given: str) -> bool:
     """No dose, and question or source give the number without this unit: 发烧38.2, 踮脚50下."""
     numbers = re.findall(r"\d+(?:\.\d+)?", quantity.text)
-    return bool(numbers) and _unit(quantity) not in DOSES and all(_is_bare(one, given) for one in numbers)
+    return (
+        bool(numbers)
+        and (_unit(quantity) not in DOSES or (quantity.unit == "ml" and quantity.value >= LITRE))
+        and all(_is_bare(one, given) for one in numbers)
+    )
 
 
 def _is_bare(number: str, given: str) -> bool:
@@ -331,7 +339,7 @@ def _certainty(given: str, source: str, rewritten: str) -> Iterator[Found]:
     allowed = set(_claims("cure", source)) | set(_claims("diagnosis", given))
     for name in ("cure", "diagnosis"):
         for claim in _claims(name, rewritten):
-            if claim not in allowed:
+            if claim not in allowed and claim[-4:] not in given:
                 yield "new certainty", claim
 
 
@@ -343,7 +351,8 @@ def _claims(name: str, text: str) -> Iterator[str]:
             before = clause[max(0, match.start() - 6) : match.start()]
             denied = _pattern("negated").search(before) if name == "cure" else _pattern("unsure").search(clause)
             if not denied:
-                yield match[0]
+                named = clause[match.end() : match.end() + 4] if match[0][-1] in "为是" else ""
+                yield match[0] + named
 
 
 # ---------------------------------------------------------------- sides, pregnancy

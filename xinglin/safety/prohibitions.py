@@ -75,24 +75,36 @@ def lost(source: str, rewritten: str) -> Iterator[tuple[str, str]]:
         missing = _missing(ban, kept)
         if not missing or _left_to_context(ban, kept, rewritten):
             continue
-        partner = next((scope for scope in spare if scope & missing[0]), None) or next(
-            (one for one in spare if _is_new(one, source)), None
-        )
+        partner = _partner(missing, spare, source)
         if partner is None:
             yield "dropped prohibition", ban.said
         else:
             spare.remove(partner)
 
 
+def _partner(missing: list[frozenset[str]], spare: list[frozenset[str]], source: str) -> frozenset[str] | None:
+    """A prohibition of the rewritten answer that may be meant: one that shares a character, or one in wholly other words."""
+    near = next((scope for scope in spare if scope & missing[0]), None)
+    if near is not None or len(missing) > 1:
+        return near
+    return next((scope for scope in spare if _is_new(scope, source)), None)
+
+
 def _missing(ban: Ban, kept: list[Ban]) -> list[frozenset[str]]:
     """Items nothing holds; one character beside items that are held is a colloquial verb: 别说他、骂他."""
-    missing = [item for item in ban.items if not any(_says(one, item) for one in kept)]
+    missing = [item for item in ban.items if not any(_says(one, item) or _says_whole(one, ban.subject, item) for one in kept)]
     return [item for item in missing if len(item) > 1 or item <= _plain_words()] if len(missing) < len(ban.items) else missing
 
 
 def _says(ban: Ban, item: frozenset[str]) -> bool:
     """Its words hold the item, or it is the item cut short: 避免挤压 for 别挤痘."""
-    return _holds(ban.scope, item) or any(one <= item and 2 * len(one) >= len(item) for one in ban.items)
+    short = any(one <= item and (2 * len(one) >= len(item) or one <= _plain_words()) for one in ban.items)
+    return short or _holds(ban.scope, item)
+
+
+def _says_whole(ban: Ban, subject: frozenset[str], item: frozenset[str]) -> bool:
+    """Its words hold most of the whole clause and some of the item: 热水澡别洗太久, 避免长时间热水洗浴."""
+    return bool(subject and ban.scope & item) and _holds(ban.scope, subject | item)
 
 
 def _allows(permission: Permission, ban: Ban) -> bool:
@@ -105,9 +117,8 @@ def _left_to_context(ban: Ban, kept: list[Ban], rewritten: str) -> bool:
     """What is to be stopped is often left to the context, and so is what somebody must not take."""
     if _words("stopped").search(ban.marker) and _words("stopped").search(rewritten):
         return True
-    return len(ban.subject) > 1 and any(
-        len(one.scope & ban.subject) >= MOST * len(ban.subject) for one in kept if one.late and one.strong
-    )
+    known = len(ban.subject) > 1 or (bool(ban.subject) and ban.subject <= _plain_words())
+    return known and any(len(one.scope & ban.subject) >= MOST * len(ban.subject) for one in kept if one.late and one.strong)
 
 
 def _spare(kept: list[Ban], wanted: list[Ban], source: str) -> list[frozenset[str]]:
@@ -140,6 +151,8 @@ def _is_idle(match: re.Match[str], clause: str, after: list[str]) -> bool:
     """Not a prohibition: 可以停用, or a sign of danger, as in 不吃、尖叫马上去医院."""
     if match[0][0] in "停戒" and _words("permissions").search(clause[: match.start()]):
         return True
+    if match[0] == "不" and clause.endswith(("的", "者", "时")):
+        return True
     return match[0] in {"不", "不能"} and bool(_words("signs").search("".join([clause[match.end() :], *after])))
 
 
@@ -147,7 +160,12 @@ def _ban(said: str, match: re.Match[str], clause: str, previous: str) -> Ban:
     before, after = clause[: match.start()], clause[match.end() :]
     together = TOGETHER if _words("apart").search(match[0]) else ""
     if not _content(after) or (_is_lone(_content(after)) and len(_content(before)) > 1):
-        early = previous if len(_content(before)) < 2 and not _words("permissions").search(previous) else ""
+        early = (
+            previous
+            if (len(_content(before)) < 2 or before.startswith(("或", "及", "以及")))
+            and not _words("permissions").search(previous)
+            else ""
+        )
         return Ban(said, match[0], _content(after), _items(early + before[-LONGEST:]), bool(match["strong"]), late=True)
     return Ban(said, match[0], _content(before), _items(after[:LONGEST] + together), bool(match["strong"]))
 

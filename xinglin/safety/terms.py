@@ -161,7 +161,7 @@ def _lead(name: str) -> str:
 
 _NUMBER = r"(?:\d+(?:\.\d+)?|半|[一二两三四五六七八九十百]+)"
 UNIT = (
-    r"mg/kg|毫克/千克|毫克/公斤|mmol/L|μmol/L|umol/L|mmHg|kPa|ml|mL|ML|mg|μg|ug|mcg|kg|cm|mm|IU|iu|g|L|%|℃|毫升|毫克|微克|千克|公斤|毫摩尔|厘米|"
+    r"mg/kg|ml/kg|g/kg|毫克/千克|毫克/公斤|mmol/L|μmol/L|umol/L|mmHg|kPa|ml|mL|ML|mg|μg|ug|mcg|kg|cm|mm|IU|iu|g|L|%|℃|毫升|毫克|微克|千克|公斤|毫摩尔|厘米|"
     r"毫米|万单位|单位|克|片|粒|袋|支|滴|包|丸|喷|揿|瓶|枚|岁|周岁|个月|月|周|天|日|小时|分钟|年|次|度|斤|杯|倍|级|期"
 )
 CANONICAL = {
