@@ -1,9 +1,10 @@
 """Claim: the faithfulness check finds at least 95 % of seeded errors and raises at most 5 % false alarms on clean rewrites.
 
-Clean rewrites: ``faithfulness_pairs.jsonl``, written by hand (未经医师审定) in seven sets. Each set was measured once before
-the rules were mended by what it showed: those figures, ``FIRST_LOOK``, are the honest ones for text the rules have not
-seen; what a set gives today only says that nothing broke. This script puts errors into each pair; it shares no word list with the check. ``--corpus FOLDER`` adds real
-consultations: there the clean rewrite is the source itself in three sections, so only the share found says something.
+Clean rewrites: ``faithfulness_pairs.jsonl``, written by hand (未经医师审定) in seven sets. Each set was measured
+once before the rules were mended by what it showed: those figures, ``FIRST_LOOK``, are the honest ones for text the
+rules have not seen; what a set gives today only says that nothing broke. This script puts errors into each pair; it
+shares no word list with the check. ``--corpus FOLDER`` adds real consultations: there the clean rewrite is the source
+itself in three sections, so only the share found says something.
 Prints a table and writes ``results/faithfulness.json``.
 """
 
