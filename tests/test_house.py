@@ -10,7 +10,7 @@ ROOT = Path(xinglin.__file__).parent
 LEVELS = [
     {"schema"},
     {"records", "config", "processes", "reading", "shapes", "streams", "generation"},
-    {"engine", "batching", "structure", "llm", "hub", "safety", "card", "planner", "plots", "gguf", "fonts"},
+    {"engine", "batching", "structure", "llm", "hub", "safety", "card", "planner", "plots", "gguf", "fonts", "choice"},
     {"data", "train", "evaluate", "export", "serve", "doctor", "demo"},
     {"cli"},
 ]

@@ -97,7 +97,16 @@ class Split(Section):
     """Hold out the same share of every department."""
 
 
+class Replay(Section):
+    """General rows among the training rows."""
+
+    file: Path
+    share: float = Field(gt=0, lt=1)
+
+
 class Train(Section):
+    objective: Literal["sft", "pretrain", "dpo", "kto", "orpo", "grpo"] = "sft"
+    """What is learnt from: answers, plain text, a better and a worse answer (dpo, orpo), marked answers, or rewards."""
     method: Literal["lora", "rslora", "dora", "lora+", "pissa", "full"] = "lora"
     """What moves: LoRA matrices or a variant of them on all linear layers, or all weights; docs/training.md says when."""
     quantization: Literal["none", "nf4", "int8"] = "none"
@@ -118,6 +127,8 @@ class Train(Section):
     """Longest row in tokens; a longer one is dropped and counted, never cut."""
     packing: bool = False
     """Lay the rows of a forward pass end to end instead of padding them; no row sees another, the losses are the same."""
+    replay: Replay | None = None
+    """General rows mixed in against forgetting, {file: general.jsonl, share: 0.2}: the share of all training rows."""
     rows: int = Field(default=0, ge=0)
     """Most rows to train on, a fixed sample under the seed; 0: all."""
     evaluations: int = Field(default=5, ge=1)
@@ -238,6 +249,15 @@ def _contradiction(train: Train) -> str:
             f"train.method={train.method} changes the base's own weights, which train.quantization={train.quantization} freezes"
         )
         return f"{changed}; use method=lora or dora, or quantization=none"
+    if train.method == "pissa" and train.objective in {"dpo", "kto"}:
+        return (
+            f"train.method=pissa leaves no untouched base for train.objective={train.objective} to compare with; use method=lora"
+        )
+    if train.objective == "grpo" and train.batch_size % 2:
+        return f"train.batch_size={train.batch_size} must be even: train.objective=grpo compares answers to the same prompt"
+    if train.objective not in {"sft", "pretrain"} and (train.packing or train.replay):
+        key = "packing" if train.packing else "replay"
+        return f"train.{key} goes with train.objective=sft or pretrain, not with {train.objective}"
     return ""
 
 

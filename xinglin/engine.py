@@ -74,13 +74,13 @@ def _pieces(
     pieces: list[tuple[list[int], int | None]] = []
     for position, part in enumerate(re.split("\ue000(\\d+)\ue001", rendered)):
         if position % 2:
-            pieces.append((_encode_plain(tokenizer, messages[int(part)]["content"]), int(part)))
+            pieces.append((encode_text(tokenizer, messages[int(part)]["content"]), int(part)))
         elif part:
             pieces.append((tokenizer.encode(part, add_special_tokens=False), None))
     return pieces
 
 
-def _encode_plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of text in which the spelling of a control token is text: it is cut after its first character."""
     added = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
     cut = re.sub("|".join(re.escape(token) for token in added), lambda match: f"{match[0][0]}\ue002{match[0][1:]}", text)

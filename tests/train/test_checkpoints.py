@@ -1,7 +1,10 @@
 import json
 import shutil
+from dataclasses import replace
 
 from train_helpers import run
+
+from xinglin import records
 
 
 def test_killed_between_checkpoints_the_run_ends_in_the_same_adapter(recipe):
@@ -16,6 +19,20 @@ def test_killed_between_checkpoints_the_run_ends_in_the_same_adapter(recipe):
     assert max((resumed[key] - whole[key]).abs().max().item() for key in whole) <= 1e-6
     steps = [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines() if "eval_loss" in line]
     assert steps == [2, 4, 6]
+
+
+def test_preference_tuning_goes_on_where_it_was_killed(recipe):
+    train = recipe.train.model_copy(update={"objective": "dpo"})
+    pairs = recipe.model_copy(update={"train": train})
+    for name in ("train", "validation"):
+        path = recipe.folder / "3-split" / f"{name}.jsonl"
+        records.write_jsonl(path, [replace(row, meta={"rejected": "多喝热水。"}) for row in records.load(path)])
+    whole = run(pairs)
+    folder = recipe.folder / "4-train"
+    shutil.rmtree(folder / "adapter")
+    shutil.rmtree(max((folder / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:])))
+    resumed = run(pairs)
+    assert max((resumed[key] - whole[key]).abs().max().item() for key in whole) <= 1e-6
 
 
 def test_checkpoints_of_another_recipe_are_not_used(recipe, capsys):

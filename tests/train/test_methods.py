@@ -93,6 +93,9 @@ def test_full_moves_all_weights_and_base_and_tuned_answer_side_by_side(tmp_path,
     assert losses[False] == Engine.load(str(tiny)).losses([chat])
     assert losses[True] == Engine.load(str(folder)).losses([chat])
     assert losses[True] != losses[False]
+    for side, alone in ((True, Engine.load(str(folder))), (False, Engine.load(str(tiny)))):
+        pieces = "".join(both.stream(chat[:2], tuned=side, max_new_tokens=6))
+        assert pieces == "".join(alone.stream(chat[:2], max_new_tokens=6))
     assert both.complete([chat[:2]], max_new_tokens=4, tuned=False) == Engine.load(str(tiny)).complete(
         [chat[:2]], max_new_tokens=4
     )

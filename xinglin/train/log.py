@@ -8,6 +8,7 @@ In: what Trainer logs. Out: ``log.jsonl``, ``log.csv``, ``loss.png`` and ``repor
 import csv
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -17,6 +18,10 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from xinglin import plots, processes, records
+
+KEPT = ("loss", "eval_loss", "learning_rate", "grad_norm")
+# Of pairs and of GRPO; None or NaN where no row is of that kind.
+REWARDS = re.compile(r"(eval_)?(reward|rewards/(accuracies|margins|\w+/mean))")
 
 
 class Log(TrainerCallback):
@@ -50,9 +55,10 @@ class Log(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        values = {key: value for key, value in (logs or {}).items() if key in {"loss", "eval_loss", "learning_rate", "grad_norm"}}
+        values = {key: value for key, value in (logs or {}).items() if key in KEPT or REWARDS.fullmatch(key)}
         if not values:
             return
+        values = {key: value for key, value in values.items() if key in KEPT or (value is not None and math.isfinite(value))}
         if not all(math.isfinite(value) for key, value in values.items() if key != "learning_rate"):
             raise ValueError(f"train: the loss is not finite at step {state.global_step} ({values}); lower train.learning_rate")
         began, epoch = self.started
@@ -72,6 +78,7 @@ class Log(TrainerCallback):
 def write_curves(folder: Path, lines: Sequence[dict[str, Any]]) -> list[Path]:
     with records.atomic(folder / "log.csv") as file:
         columns = ["step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second"]
+        columns += sorted({key for line in lines for key in line} - set(columns))
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(lines)

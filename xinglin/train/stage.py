@@ -1,4 +1,4 @@
-"""Tune: a LoRA adapter on the base model, on transformers' Trainer and PEFT.
+"""Tune: an adapter on the base model, or all of it, on transformers' Trainer, PEFT and TRL.
 
 In: ``3-split/train.jsonl`` and ``validation.jsonl``. Out, below ``4-train/``: ``adapter/`` (a plain PEFT folder with tokenizer
 and card), ``checkpoints/``, ``log.jsonl`` and ``log.csv`` (one row per log line), ``loss.png`` and ``report.html``. A log line::
@@ -6,22 +6,22 @@ and card), ``checkpoints/``, ``log.jsonl`` and ``log.csv`` (one row per log line
     {"step": 18, "epoch": 0.6, "loss": 1.9312, "learning_rate": 0.0028, "tokens_per_second": 1904.2}
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, set_seed
 
 from xinglin import card, engine, hub, planner, processes, records
 from xinglin.config import Recipe
 from xinglin.engine import IGNORED
+from xinglin.train import preference
 from xinglin.train.checkpoints import last_complete, open_checkpoints
 from xinglin.train.log import Log, say, write_curves
 from xinglin.train.model import add_adapter, save_adapter, save_start
-from xinglin.train.rows import Rows, check, sample, show_first, tokenize
+from xinglin.train.rows import Rows, check, replay, sample, show_first, texts, tokenize
 from xinglin.train.trainer import make_trainer
 
 FOLDER = "4-train"
@@ -33,6 +33,12 @@ def inputs(recipe: Recipe) -> list[Path]:
     for path in paths:
         if not path.is_file():
             raise ValueError(f"train: {path} is missing; `xinglin split` writes it")
+    if recipe.train.objective in preference.OBJECTIVES and preference.originals(recipe).is_file():
+        paths.append(preference.originals(recipe))
+    if recipe.train.replay is not None:
+        if not recipe.train.replay.file.is_file():
+            raise ValueError(f"train.replay: {recipe.train.replay.file}: no such file")
+        paths.append(recipe.train.replay.file)
     return paths
 
 
@@ -41,20 +47,21 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     set_seed(recipe.seed)
     base = hub.find_model(recipe.base, recipe.hub)
     tokenizer = engine.load_tokenizer(base)
-    chosen, held = (records.load(path) for path in inputs(recipe))
-    train = tokenize(sample(chosen, recipe), tokenizer, recipe.train.max_length)
-    validation = tokenize(held, tokenizer, recipe.train.max_length)
+    chosen, held = (records.load(path) for path in inputs(recipe)[:2])
+    train = replay(read(sample(chosen, recipe), tokenizer, recipe), tokenizer, recipe)
+    validation = read(held, tokenizer, recipe)
     check(train, recipe)
     show_first(train.rows[0], tokenizer)
     plan_memory(recipe, base, train)
-    model = add_adapter(engine.load_base(base, recipe.train.quantization), recipe)
+    loaded = engine.load_base(base, recipe.train.quantization)
     checkpoints = folder / "checkpoints"
     if processes.first():
         open_checkpoints(checkpoints, identity(recipe))
     PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()
-    start = save_start(model, recipe, checkpoints / "start")
     log = Log(folder / "log.jsonl", train.tokens)
-    trainer = make_trainer(model, recipe, train, validation, checkpoints, log)
+    trainer = build(loaded, tokenizer, recipe, train, validation, checkpoints, log)
+    model: Any = trainer.model
+    start = save_start(model, recipe, checkpoints / "start")
     trainer.train(resume_from_checkpoint=last_complete(checkpoints))
     if not processes.first():
         return [], {}
@@ -75,7 +82,7 @@ def divide(recipe: Recipe) -> None:
 
 def plan_memory(recipe: Recipe, base: Path, train: Rows) -> None:
     """Say what the run is going to take. Raises ``ValueError`` before anything is loaded where the GPU is too small."""
-    if not planner.knows(base):
+    if not planner.knows(base) or recipe.train.objective in preference.OBJECTIVES:  # TRL's passes are not planned
         return
     made = planner.for_recipe(recipe, base, largest_pass(train, recipe))
     say(f"train: memory, planned: {made.lines()}")
@@ -94,6 +101,29 @@ def largest_pass(train: Rows, recipe: Recipe) -> planner.Rows:
     return planner.Rows(tokens, sum(supervised[: settings.micro_batch_size]), settings.micro_batch_size)
 
 
+def read(chosen: Sequence[records.Record], tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> Rows:
+    """Records as the rows that ``train.objective`` learns from."""
+    if recipe.train.objective in preference.OBJECTIVES:
+        return preference.read(chosen, tokenizer, recipe)
+    encode = texts if recipe.train.objective == "pretrain" else tokenize
+    return encode(chosen, tokenizer, recipe.train.max_length)
+
+
+def build(
+    base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, train: Rows, validation: Rows, checkpoints: Path,
+    log: Log,
+) -> Trainer:  # fmt: skip
+    """The trainer of ``train.objective``, with the model of ``train.method`` in it."""
+    if recipe.train.objective not in preference.OBJECTIVES:
+        return make_trainer(add_adapter(base, recipe), recipe, train, validation, checkpoints, log)
+    try:
+        from xinglin.train import trl_trainers  # TRL takes seconds to import
+    except ImportError as error:
+        needed = f"train.objective={recipe.train.objective} needs {error.name}: pip install 'xinglin[preference]'"
+        raise ValueError(needed) from None
+    return trl_trainers.make_trainer(base, tokenizer, recipe, train, validation, checkpoints, log)
+
+
 def identity(recipe: Recipe) -> dict[str, Any]:
     """What checkpoints belong to: the rows and the settings of a run."""
     rows = {path.name: records.sha256(path) for path in inputs(recipe)}
@@ -103,10 +133,9 @@ def identity(recipe: Recipe) -> dict[str, Any]:
 def describe(train: Rows, validation: Rows, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     losses = [line["loss"] for line in lines if "loss" in line]
     evaluations = [(line["eval_loss"], line["step"]) for line in lines if "eval_loss" in line]
-    best, step = min(evaluations, default=(math.nan, 0))
+    best = {"best_validation_loss": round(min(evaluations)[0], 4), "best_step": min(evaluations)[1]} if evaluations else {}
     return {
         "rows": len(train.rows), "dropped_over_length": train.dropped, "validation_rows": len(validation.rows),
         "tokens": train.tokens, "supervised_tokens": train.supervised, "steps": lines[-1]["step"],
-        "first_loss": round(losses[0], 4), "last_loss": round(losses[-1], 4),
-        "best_validation_loss": round(best, 4), "best_step": step,
+        "first_loss": round(losses[0], 4), "last_loss": round(losses[-1], 4), **best,
     }  # fmt: skip

@@ -88,7 +88,7 @@ def finish(trainer: Trainer, recipe: Recipe, rows: int, evaluate: bool, log: Log
     trainer.add_callback(log)
     if settings.patience and evaluate:
         trainer.add_callback(EarlyStoppingCallback(settings.patience))
-    what = f"{settings.method}, {trainable(model)}"
+    what = f"{settings.objective} with {settings.method}, {trainable(model)}"
     say(f"train: {what}; {settings.epochs} epochs, {total} steps of {settings.batch_size} rows")
     return trainer
 

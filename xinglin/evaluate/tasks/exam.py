@@ -13,8 +13,8 @@ such as::
 
 from typing import Any
 
+from xinglin.choice import extract_choice
 from xinglin.evaluate import exams, papers
-from xinglin.evaluate.choice import extract_choice
 
 
 def documents(kind: str, exam: str = "path", most: int = 0, seed: int = 42, **given: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from xinglin.evaluate.choice import extract_choice
+from xinglin.choice import extract_choice
 
 LINES = [
     line for line in (Path(__file__).parent / "choices.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")
