@@ -138,6 +138,20 @@ def test_text_grows_as_the_tokenizer_decodes_it(tokenizer, codec):
     assert written.text == text[:5] and written.low == len(written.ids) and tokenizer.decode(written.ids) == text[:5]
 
 
+def test_what_is_forced_are_the_tokens_of_training(shared):
+    """A model that writes a good answer, token by token as it was trained, is never led off its path."""
+    qwen = Codec(engine.load_tokenizer(shared / "data" / "qwen2.5-tokenizer"))
+    trained = [*qwen.encode(GOOD), qwen.end]
+    guide, written = Sections(qwen, 600), Written(qwen)
+    guide.start(written)
+    finished = False
+    while not finished:
+        token = trained[len(written.ids)]
+        assert written.ids == trained[: len(written.ids)] and guide.allows(written, token)
+        finished = guide.take(written, token)
+    assert written.ids == trained and written.text == GOOD
+
+
 SCHEMA = {
     "type": "object",
     "properties": {"科室": {"enum": ["消化内科", "心内科"]}, "天数": {"type": "integer", "minimum": 1, "maximum": 30}},

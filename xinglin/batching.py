@@ -22,7 +22,7 @@ from xinglin.generation import ROWS, Post, Reply, Settings
 from xinglin.structure import Guide, Written
 
 CELLS = 65_536  # tokens whose keys and values are held, both lanes together; a longer prompt has fewer neighbours
-CHUNK = 256  # tokens of one prompt read between two steps of the others
+CHUNK = 256  # tokens of one prompt read between two steps of the others; of all prompts, twice as many
 BLOCK = 128  # columns by which a lane grows
 
 
@@ -193,8 +193,11 @@ class Lane:
         others = [row for row, job in enumerate(self.jobs) if job.read >= len(job.prompt)]
         if others:
             self._forward(others, 1)
-        for row in prompts[: max(1, ROWS // 4)]:
-            self._forward([row], CHUNK)
+        room = 2 * CHUNK
+        for row in prompts:
+            if room > 0:
+                room -= len(self.jobs[row].todo[:CHUNK])
+                self._forward([row], CHUNK)
         for row in reversed(range(len(self.jobs))):
             if not self.jobs[row].todo:
                 self._remove(row)

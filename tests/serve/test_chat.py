@@ -66,6 +66,15 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(capsys: pytest.Capture
     assert chat.histories[True][1]["content"] == TUNED.partition("二")[0] + "二"
 
 
+@pytest.mark.parametrize(("structure", "sections"), [("enforced", True), ("free", False)])
+def test_the_form_is_that_of_the_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, structure: str, sections: bool) -> None:
+    engine, recipe = FakeEngine(), tmp_path / "r.yaml"
+    recipe.write_text("name: demo\nmodel: x\n", encoding="utf-8")
+    monkeypatch.setattr("xinglin.serve.chat.local", lambda recipe, adapter: engine)
+    assert cli.main(["chat", str(recipe), f"serve.structure={structure}", "-q", "胃疼"]) == 0
+    assert engine.asked[-1]["sections"] is sections
+
+
 def test_a_question_too_long_is_one_line_and_the_next_one_works(capsys: pytest.CaptureFixture[str]) -> None:
     text = talk(FakeEngine(context=600), "长" * 700, "胃疼")
     assert "/clear" in capsys.readouterr().err and TUNED in text
