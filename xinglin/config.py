@@ -125,8 +125,8 @@ class Train(Section):
     """Rows per forward pass; divides batch_size."""
     max_length: int = Field(default=2048, ge=16)
     """Longest row in tokens; a longer one is dropped and counted, never cut."""
-    packing: bool = False
-    """Lay the rows of a forward pass end to end instead of padding them; no row sees another, the losses are the same."""
+    packing: bool = True
+    """Lay the rows of a forward pass end to end behind their common prompt, without padding (sft, pretrain); the losses are the same."""
     replay: Replay | None = None
     """General rows mixed in against forgetting, {file: general.jsonl, share: 0.2}: the share of all training rows."""
     rows: int = Field(default=0, ge=0)
@@ -255,9 +255,8 @@ def _contradiction(train: Train) -> str:
         )
     if train.objective == "grpo" and train.batch_size % 2:
         return f"train.batch_size={train.batch_size} must be even: train.objective=grpo compares answers to the same prompt"
-    if train.objective not in {"sft", "pretrain"} and (train.packing or train.replay):
-        key = "packing" if train.packing else "replay"
-        return f"train.{key} goes with train.objective=sft or pretrain, not with {train.objective}"
+    if train.objective not in {"sft", "pretrain"} and train.replay:
+        return f"train.replay goes with train.objective=sft or pretrain, not with {train.objective}"
     return ""
 
 

@@ -10,12 +10,13 @@ from xinglin.train import packing
 from xinglin.train import rows as train_rows
 
 LENGTHS = [40, 77, 2, 130]
+BEGINNING = list(range(100, 130))  # as a system prompt, the same before every row
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 
 
-def made_rows(supervised_from: int = 1) -> list[train_rows.Row]:
+def made_rows(supervised_from: int = 1, common: int = 0) -> list[train_rows.Row]:
     random = torch.Generator().manual_seed(3)
-    ids = [torch.randint(10, 4000, (length,), generator=random).tolist() for length in LENGTHS]
+    ids = [BEGINNING[:common] + torch.randint(10, 4000, (length,), generator=random).tolist() for length in LENGTHS]
     return [{"input_ids": row, "labels": [engine.IGNORED] * supervised_from + row[supervised_from:]} for row in ids]
 
 
@@ -36,9 +37,10 @@ def alone(base: engine.PreTrainedModel, rows: list[train_rows.Row], device: str)
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("common", [0, 30])
 @torch.no_grad()
-def test_every_packed_row_has_the_loss_it_has_alone(tiny, device):
-    rows = made_rows()
+def test_every_packed_row_has_the_loss_it_has_alone(tiny, device, common):
+    rows = made_rows(common + 1, common)
     base = engine.load_base(tiny).float().to(device)
     expected = alone(base, rows, device)
     packing.attend_by_row(base)
@@ -46,7 +48,7 @@ def test_every_packed_row_has_the_loss_it_has_alone(tiny, device):
     found = losses_by_row(
         *engine.supervised(
             base, batch["input_ids"], None, batch["labels"], position_ids=batch["position_ids"],
-            row_lengths=packing.row_lengths(batch["position_ids"]),
+            **packing.layout(batch["position_ids"]),
         ), rows,
     )  # fmt: skip
     assert (found - expected).abs().max().item() <= 1e-5
@@ -72,9 +74,26 @@ def test_what_contaminates_silently_would_be_seen(tiny):
         assert (found - expected).abs().max().item() > 1e-4, name
 
 
-@pytest.mark.parametrize("supervised_from", [0, 1, 20])
-def test_the_gradients_of_a_packed_and_a_padded_pass_are_the_same(tiny, tokenizer, supervised_from):
-    rows = [row for row in made_rows(supervised_from) if len(row["input_ids"]) > supervised_from + 1]
+def test_what_all_rows_begin_with_stands_once():
+    rows = made_rows(31, 30)
+    batch = packing.pack(rows)
+    assert batch["input_ids"].shape[1] == sum(LENGTHS) + 30
+    assert packing.layout(batch["position_ids"]) == {"row_lengths": [70, 77, 2, 130], "common": 30}
+    assert (batch["labels"] != engine.IGNORED).sum() == sum(label != engine.IGNORED for row in rows for label in row["labels"])
+    assert packing.shared(rows[:1]) == 0
+
+
+def test_equal_questions_leave_what_predicts_the_answers_to_each_row():
+    same = {"input_ids": [5, 6, 7, 8], "labels": [engine.IGNORED, engine.IGNORED, 7, 8]}
+    assert packing.shared([same, same]) == 1
+    whole = {"input_ids": [5, 6, 7, 8], "labels": [5, 6, 7, 8]}
+    other = {"input_ids": [5, 6, 9, 8], "labels": [5, 6, 9, 8]}
+    assert packing.shared([whole, other]) == 0
+
+
+@pytest.mark.parametrize(("supervised_from", "common"), [(0, 0), (1, 0), (20, 0), (31, 30), (40, 30), (10, 30)])
+def test_the_gradients_of_a_packed_and_a_padded_pass_are_the_same(tiny, tokenizer, supervised_from, common):
+    rows = [row for row in made_rows(supervised_from, common) if len(row["input_ids"]) > supervised_from + 1]
     gradients = []
     for packed in (False, True):
         recipe = config.build({"model": str(tiny), "train": {"packing": packed, "method": "full"}})

@@ -2,22 +2,25 @@
 
 In: what Trainer logs. Out: ``log.jsonl``, ``log.csv``, ``loss.png`` and ``report.html``. A line::
 
-    {"step": 18, "epoch": 0.6, "loss": 1.9312, "learning_rate": 0.0028, "tokens_per_second": 1904.2}
+    {"step": 18, "epoch": 0.6, "loss": 1.9312, "learning_rate": 0.0028, "tokens_per_second": 1904.2, "memory_gib": 0.9}
 """
 
 import csv
 import json
 import math
 import re
+import resource
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from xinglin import plots, processes, records
+from xinglin.train import watch
 
 KEPT = ("loss", "eval_loss", "learning_rate", "grad_norm")
 # Of pairs and of GRPO; None or NaN where no row is of that kind.
@@ -31,6 +34,7 @@ class Log(TrainerCallback):
         self.path = path
         self.tokens_per_epoch = tokens
         self.started = (0.0, 0.0)
+        self.seen: list[dict[str, Any]] = []
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
@@ -43,6 +47,7 @@ class Log(TrainerCallback):
         )
         if processes.first():
             records.write_jsonl(self.path, kept)
+        self.seen = kept
         self.started = (time.monotonic(), state.epoch or 0.0)
         if state.global_step:
             say(f"train: going on from step {state.global_step} of {state.max_steps}")
@@ -59,25 +64,43 @@ class Log(TrainerCallback):
         if not values:
             return
         values = {key: value for key, value in values.items() if key in KEPT or (value is not None and math.isfinite(value))}
-        if not all(math.isfinite(value) for key, value in values.items() if key != "learning_rate"):
-            raise ValueError(f"train: the loss is not finite at step {state.global_step} ({values}); lower train.learning_rate")
+        if broken := watch.not_finite({"step": state.global_step, **values}, args.fp16):
+            raise ValueError(f"train: {broken}")
         began, epoch = self.started
         passed = time.monotonic() - began
         rate = ((state.epoch or 0.0) - epoch) * self.tokens_per_epoch / max(passed, 1e-9)
-        line = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), **values, "tokens_per_second": round(rate, 1)}
+        line = {
+            "step": state.global_step, "epoch": round(state.epoch or 0.0, 4), **values,
+            "tokens_per_second": round(rate, 1), "memory_gib": round(peak_memory() / 2**30, 2),
+        }  # fmt: skip
         if processes.first():
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(records.to_json(line) + "\n")
+        self.seen.append(line)
         if args.disable_tqdm:
-            left = passed / max(state.global_step, 1) * (state.max_steps - state.global_step)
+            done = (state.epoch or 0.0) - epoch
+            left = passed / max(done, 1e-9) * (state.num_train_epochs - (state.epoch or 0.0))
             shown = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
             place = f"step {state.global_step}/{state.max_steps}  epoch {line['epoch']:.2f}"
-            say(f"{place}  {shown}  {rate:.0f} tokens/s  {left:.0f} s left")
+            say(f"{place}  {shown}  {rate:.0f} tokens/s  {line['memory_gib']} GiB  {left:.0f} s left")
+        if warning := watch.complaint(self.seen):
+            say(f"train: {warning}")
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if reason := watch.stopped_early(self.seen, state.global_step, state.max_steps):
+            say(f"train: {reason}")
+
+
+def peak_memory() -> int:
+    """Most bytes taken so far: on the GPU, or resident in main memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def write_curves(folder: Path, lines: Sequence[dict[str, Any]]) -> list[Path]:
     with records.atomic(folder / "log.csv") as file:
-        columns = ["step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second"]
+        columns = ["step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_gib"]
         columns += sorted({key for line in lines for key in line} - set(columns))
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()

@@ -54,7 +54,7 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
 def add_adapter(base: PreTrainedModel, recipe: Recipe) -> PreTrainedModel | PeftModel:
     """The model whose own forward gives the loss of supervised tokens."""
     base = prepare(base, recipe)
-    if recipe.train.packing:
+    if recipe.train.packing and recipe.train.objective in {"sft", "pretrain"}:
         packing.attend_by_row(base)
     base.forward = MethodType(supervised_forward, base)
     config = lora_config(recipe)
@@ -70,7 +70,7 @@ def supervised_forward(
     position_ids: torch.Tensor | None = None, num_items_in_batch: torch.Tensor | None = None, **_: Any,
 ) -> CausalLMOutput:  # fmt: skip
     """Mean cross entropy with the LM head run on supervised positions only: same loss, less work (docs/training.md)."""
-    packed = {} if position_ids is None else {"position_ids": position_ids, "row_lengths": packing.row_lengths(position_ids)}
+    packed = {} if position_ids is None else {"position_ids": position_ids, **packing.layout(position_ids)}
     logits, targets = engine.supervised(self, input_ids, attention_mask, labels, **packed)
     total = cross_entropy(logits.float(), targets, reduction="sum")
     return CausalLMOutput(loss=total / (num_items_in_batch if num_items_in_batch is not None else len(targets)))

@@ -3,7 +3,7 @@
 In: ``3-split/train.jsonl`` and ``validation.jsonl``. Out, below ``4-train/``: ``adapter/`` (a plain PEFT folder with tokenizer
 and card), ``checkpoints/``, ``log.jsonl`` and ``log.csv`` (one row per log line), ``loss.png`` and ``report.html``. A log line::
 
-    {"step": 18, "epoch": 0.6, "loss": 1.9312, "learning_rate": 0.0028, "tokens_per_second": 1904.2}
+    {"step": 18, "epoch": 0.6, "loss": 1.9312, "learning_rate": 0.0028, "tokens_per_second": 1904.2, "memory_gib": 0.9}
 """
 
 from collections.abc import Sequence
