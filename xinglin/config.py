@@ -126,7 +126,7 @@ class Train(Section):
     max_length: int = Field(default=2048, ge=16)
     """Longest row in tokens; a longer one is dropped and counted, never cut."""
     packing: bool = True
-    """Lay the rows of a forward pass end to end behind their common prompt, without padding (sft, pretrain); the losses are the same."""
+    """Lay the rows of a pass end to end behind their common prompt, without padding (sft, pretrain); same losses."""
     replay: Replay | None = None
     """General rows mixed in against forgetting, {file: general.jsonl, share: 0.2}: the share of all training rows."""
     rows: int = Field(default=0, ge=0)

@@ -128,7 +128,6 @@ def test_rewards_are_graded_and_each_has_its_rows():
     ("train", "message"),
     [
         ({"objective": "dpo", "method": "pissa"}, "leaves no untouched base for train.objective=dpo"),
-        ({"objective": "orpo", "packing": True}, "train.packing goes with train.objective=sft or pretrain, not with orpo"),
         ({"objective": "grpo", "batch_size": 3, "micro_batch_size": 3}, "train.batch_size=3 must be even"),
         ({"objective": "kto", "replay": {"file": "g.jsonl", "share": 0.1}}, "train.replay goes with"),
     ],
