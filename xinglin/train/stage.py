@@ -61,7 +61,7 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     log = Log(folder / "log.jsonl", train.tokens)
     trainer = build(loaded, tokenizer, recipe, train, validation, checkpoints, log)
     model: Any = trainer.model
-    start = save_start(model, recipe, checkpoints / "start")
+    start = save_start(model, recipe, checkpoints / "start") if processes.first() else None
     trainer.train(resume_from_checkpoint=last_complete(checkpoints))
     if not processes.first():
         return [], {}

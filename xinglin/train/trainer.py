@@ -86,6 +86,8 @@ def finish(trainer: Trainer, recipe: Recipe, rows: int, evaluate: bool, log: Log
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Evenly(total, settings.evaluations, evaluate))
     trainer.add_callback(log)
+    if trainer.args.fp16:
+        trainer.add_callback(LossScale(trainer.accelerator.scaler))
     if settings.patience and evaluate:
         trainer.add_callback(EarlyStoppingCallback(settings.patience))
     what = f"{settings.objective} with {settings.method}, {trainable(model)}"
@@ -113,3 +115,17 @@ class Evenly(TrainerCallback):
         if state.global_step in self.steps:
             control.should_save = True
             control.should_evaluate = self.evaluate
+
+
+class LossScale(TrainerCallback):
+    """Stops a run in fp16 (cards without bf16) whose gradients overflow at any scale: every step is skipped then, nothing learnt."""
+
+    def __init__(self, scaler: torch.amp.GradScaler) -> None:
+        self.scaler = scaler
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if (scale := self.scaler.get_scale()) < 1:
+            advice = "lower train.learning_rate, or use a card with bf16"
+            raise ValueError(
+                f"train: the loss scale fell to {scale:g} by step {state.global_step}, fp16 gradients overflow; {advice}"
+            )
