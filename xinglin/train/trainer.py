@@ -118,7 +118,7 @@ class Evenly(TrainerCallback):
 
 
 class LossScale(TrainerCallback):
-    """Stops a run in fp16 (cards without bf16) whose gradients overflow at any scale: every step is skipped then, nothing learnt."""
+    """Stops a run in fp16 (cards without bf16) whose gradients overflow at any scale: every step is skipped then."""
 
     def __init__(self, scaler: torch.amp.GradScaler) -> None:
         self.scaler = scaler
