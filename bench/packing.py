@@ -1,11 +1,11 @@
-"""What ``train.packing`` saves: padding that is left after rows of like length are put together, and CPU-seconds per pass.
+"""What ``train.packing`` saves: positions that are computed for each token of the rows, and CPU-seconds per pass.
 
     python bench/packing.py [--rounds 5]
 
 The rows of ``bench/train.py`` (``mixed``: three corpora' lengths; ``sample``), the built-in model with LoRA r 16, one thread.
-Ways, in turn within each round: padded passes in the order of the file, padded passes of like length (the default), packed passes
-with one square mask over all rows (what transformers makes of positions alone), packed passes with attention row by row
-(``train.packing``). The losses must be equal. Writes bench/results/packing.json.
+Ways, in turn within each round: padded passes in the order of the file, padded passes of like length, packed passes with one
+square mask over all rows (what transformers makes of positions alone), packed passes with attention row by row behind the common
+prompt (``train.packing``, the default). The losses must be equal. Writes bench/results/packing.json.
 """
 
 import argparse
@@ -27,14 +27,21 @@ from xinglin.train.packing import pack
 from xinglin.train.rows import LengthBuckets, Row, collate
 
 MICRO = 4
-WAYS = ("padded, file order", "padded, like lengths", "packed, square mask", "packed, row by row")
+WAYS = ("padded, file order", "padded, like lengths", "packed, square mask", "packed, common prompt")
 
 
 def passes(rows: Sequence[Row], way: str, pad: int) -> list[dict[str, torch.Tensor]]:
     order = range(len(rows)) if "file order" in way else LengthBuckets([len(row["input_ids"]) for row in rows], MICRO, 42)
     chosen = [rows[place] for place in order]
     batches = [chosen[start : start + MICRO] for start in range(0, len(chosen), MICRO)]
-    return [collate(batch, pad) if "padded" in way else pack(batch) for batch in batches]
+    make = {"packed, square mask": end_to_end, "packed, common prompt": pack}.get(way, lambda batch: collate(batch, pad))
+    return [make(batch) for batch in batches]
+
+
+def end_to_end(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+    """Packed without a common prompt: every row whole."""
+    parts = [pack([row]) for row in rows]
+    return {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}
 
 
 def loss(model: Any, batch: dict[str, torch.Tensor], way: str) -> torch.Tensor:
@@ -52,7 +59,7 @@ def measure(rows: Sequence[Row], rounds: int) -> dict[str, Any]:
     made = {}
     for way in WAYS:
         torch.manual_seed(0)
-        recipe = config.build({"model": "demo", "train": {"packing": way == "packed, row by row"}})
+        recipe = config.build({"model": "demo", "train": {"packing": way == "packed, common prompt"}})
         made[way] = (train_model.add_adapter(engine.load_base(base), recipe), passes(rows, way, pad))
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     totals = {}
@@ -71,7 +78,7 @@ def measure(rows: Sequence[Row], rounds: int) -> dict[str, Any]:
     base_line = seconds["padded, like lengths"]
     return {
         way: {
-            "padding": round(1 - tokens / sum(batch["input_ids"].numel() for batch in made[way][1]), 4),
+            "positions": round(sum(batch["input_ids"].numel() for batch in made[way][1]) / tokens, 4),
             "supervised_tokens_per_cpu_second": round(supervised / statistics.median(seconds[way]), 1),
             "speed": round(statistics.median(b / own for own, b in zip(seconds[way], base_line, strict=True)), 3),
             "loss": round(totals[way] / supervised, 6),
@@ -91,10 +98,10 @@ def main() -> None:
             bench_train.write_rows(kind, Path(folder))
             lines = (Path(folder) / "train.jsonl").read_text(encoding="utf-8").splitlines()
         results[kind] = measure([json.loads(line) for line in lines], options.rounds)
-        print(f"{kind:24}{'padding':>9}{'supervised tokens/CPU-s':>25}{'speed':>8}{'loss':>10}")
+        print(f"{kind:24}{'positions':>11}{'supervised tokens/CPU-s':>25}{'speed':>8}{'loss':>10}")
         for way, found in results[kind].items():
             rate = found["supervised_tokens_per_cpu_second"]
-            print(f"  {way:22}{found['padding']:9.1%}{rate:25.0f}{found['speed']:8.2f}{found['loss']:10.6f}")
+            print(f"  {way:22}{found['positions']:11.1%}{rate:25.0f}{found['speed']:8.2f}{found['loss']:10.6f}")
     common.save("packing", {"rows_a_pass": MICRO, "rounds": options.rounds, **results})
 
 
