@@ -211,10 +211,15 @@ def parser() -> argparse.ArgumentParser:
         if name == "evaluate":
             verb.add_argument("--gate", action="store_true", help="exit 1: should not go out; 3: worse, n too small to tell")
     compare = verbs.add_parser("compare", help="any two models, adapters, answer files or endpoints on the same questions")
-    for side, text in (("first", "A: folder, hub name, answers.jsonl, or URL#MODEL"), ("second", "B: the same")):
+    for side, text in (
+        ("first", "A: model or adapter folder, hub name, .jsonl of answers, results.json, URL#MODEL"),
+        ("second", "B: the same"),
+    ):
         compare.add_argument(side, metavar=side.upper(), help=text)
-    compare.add_argument("--questions", type=Path, required=True, help="corpus file, or .txt with one question a line")
-    compare.add_argument("--max-new-tokens", type=int, default=1024, metavar="N", help="longest answer in tokens, on both sides")
+    compare.add_argument("--questions", type=Path, required=True, help="corpus, .jsonl with questions, or .txt, one a line")
+    compare.add_argument(
+        "--max-new-tokens", type=positive, default=1024, metavar="N", help="longest answer in tokens, on both sides"
+    )
     compare.add_argument("--quantization", choices=("none", "nf4", "int8"), default="none", help="how models are held here")
     compare.add_argument("--output", type=Path, default=Path("runs/compare"), help="folder of the report")
     compare.set_defaults(command=command_compare)
@@ -230,6 +235,12 @@ def parser() -> argparse.ArgumentParser:
     doctor.set_defaults(command=command_doctor)
     add_verb(verbs, "serve", "serve the page and an OpenAI-compatible API", command_serve)
     return main_parser
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
 
 def add_chat(verbs: Any) -> None:

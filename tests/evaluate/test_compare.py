@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -138,13 +139,46 @@ def test_questions_without_reference_leave_out_what_needs_one(tmp_path):
 
 
 def test_a_file_that_does_not_answer_every_question_is_refused(tmp_path):
-    path = tmp_path / "given.jsonl"
-    path.write_text(json.dumps({"question": "一", "answer": "答"}) + "\n", encoding="utf-8")
+    path, prompts = tmp_path / "given.jsonl", [schema.messages(question) for question in "一二"]
+    records.write_jsonl(path, [{"question": "一", "answer": "答"}])
     with pytest.raises(ValueError, match="1 answers, but none to 1 of 2 questions: '二'"):
-        sides.named(str(path), "base", ["一", "二"])
-    path.write_text(json.dumps({"q": "一"}) + "\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="a line of an answer file is"):
-        sides.named(str(path), "base", ["一"])
+        sides.named(str(path), "base", prompts)
+    records.write_jsonl(path, [{"question": "一", "answer": "答"}, {"q": "二"}])
+    with pytest.raises(ValueError, match=r"given\.jsonl:2: a line of an answer file is"):
+        sides.named(str(path), "base", prompts)
+    records.write_jsonl(path, [{"question": "一", "answer": answer} for answer in ("答", "另一个")])
+    with pytest.raises(ValueError, match="two different answers to '一'"):
+        sides.named(str(path), "base", prompts)
+
+
+def test_an_earlier_comparison_is_a_side_and_its_prompt_must_be_the_same(tmp_path, results):
+    records.write_json(tmp_path / "results.json", compare.finite(results))
+    prompts = [schema.messages(pair["question"]) for pair in results["pairs"]]
+    base, tuned = (sides.named(f"{tmp_path / 'results.json'}{side}", "base", prompts) for side in ("#base", ""))
+    assert base.complete(prompts[:1], 8) == [{"text": POOR, "finish_reason": "length"}]
+    assert tuned.complete(prompts[:1], 8) == [{"text": GOOD, "finish_reason": "stop"}]
+    sides.same_prompt((base, replace(tuned, prompt="a")))
+    with pytest.raises(ValueError, match="different work cannot be compared"):
+        sides.same_prompt((replace(base, prompt="b"), replace(tuned, prompt="a")))
+
+
+def test_every_answer_of_a_dialogue_is_a_question_of_one_case():
+    said = ["头痛", "多久了？", "两天", "考虑紧张性头痛。"]
+    messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant") * 2, said, strict=True)]
+    found = compare.turns([Record("a", "case", messages, {}), record(1)])
+    assert [(row.id, row.group, row.question, row.answer) for row in found[:2]] == [
+        ("a#1", "case", "头痛", "多久了？"),
+        ("a#2", "case", "两天", "考虑紧张性头痛。"),
+    ]
+    assert found[2] == record(1)
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("q.txt", "gb18030"), ("q.jsonl", "utf-8")])
+def test_questions_need_no_reference(tmp_path, name, encoding):
+    lines = ["头痛怎么办", "胃疼怎么办"]
+    text = "\n".join(lines if name == "q.txt" else [json.dumps({"question": line}) for line in lines])
+    (tmp_path / name).write_text(text, encoding=encoding)
+    assert [(row.question, row.answer) for row in compare.read_questions(tmp_path / name)] == [(line, "") for line in lines]
 
 
 def test_two_files_end_to_end(tmp_path, capsys):

@@ -62,9 +62,10 @@ def test_only_prose_gives_no_rows():
 
 
 def test_labels_are_checked(tmp_path):
-    (tmp_path / "labels.jsonl").write_text('{"id": "1", "better": "good"}\n', encoding="utf-8")
-    with pytest.raises(ValueError, match="is no label"):
-        judge.read_labels(tmp_path / "labels.jsonl")
+    for line in ('{"id": "1", "better": "good"}', '{"better": "tie"}', "甲更好", "[]"):
+        (tmp_path / "labels.jsonl").write_text(f'{{"id": 1, "better": "tie"}}\n{line}\n', encoding="utf-8")
+        with pytest.raises(ValueError, match=r"labels\.jsonl:2: .* is no label"):
+            judge.read_labels(tmp_path / "labels.jsonl")
     assert judge.read_labels(tmp_path / "none.jsonl") == {}
 
 

@@ -11,6 +11,7 @@ import math
 import platform
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +33,8 @@ BATCH = 16  # questions at once in ``xinglin compare``
 
 def inputs(recipe: Recipe) -> list[Path]:
     exam_files = examine.inputs(recipe)
+    if recipe.evaluate.judge_url:
+        llm.endpoint(recipe.evaluate.judge_url, recipe.evaluate.judge_model)  # what is wrong with it is said before any work
     return [questions_file(recipe), *hub.tuned_files(recipe.folder / "4-train" / "adapter"), *exam_files]
 
 
@@ -46,7 +49,7 @@ def questions_file(recipe: Recipe) -> Path:
 
 def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     settings, source = recipe.evaluate, questions_file(recipe)
-    chosen = sample(records.load(source), settings.questions, recipe.seed)
+    chosen = sample(turns(records.load(source)), settings.questions, recipe.seed)
     engine = Engine.load(recipe.base, recipe.folder / "4-train" / "adapter", recipe.serve.quantization, recipe.hub)
     sides.canary(engine, [pairs.dialogue(record) for record in chosen[:4]])
     both, desk = sides.pair(engine, recipe.serve.quantization), Desk(folder / "answers.jsonl", settings.batch_size)
@@ -198,7 +201,8 @@ def gate(recipe: Recipe) -> verdict.Gate:
 def two(first: str, second: str, questions: Path, folder: Path, max_new_tokens: int = 1024, quantization: str = "none") -> None:
     """``xinglin compare A B``: any two models, adapters, answer files or endpoints on the questions of a file."""
     chosen = read_questions(questions)
-    both = sides.two(first, second, [record.question for record in chosen], quantization)
+    both = sides.two(first, second, [pairs.prompt(record) for record in chosen], quantization)
+    sides.same_prompt(both)
     results = compare(chosen, both, Desk(folder / "answers.jsonl", BATCH), max_new_tokens)
     results["names"] = {"base": "A", "tuned": "B"}
     options = f"--questions {questions} --max-new-tokens {max_new_tokens} --quantization {quantization}"
@@ -210,15 +214,48 @@ def two(first: str, second: str, questions: Path, folder: Path, max_new_tokens: 
 
 
 def read_questions(path: Path) -> list[Record]:
-    """Records of a corpus file, or the lines of a .txt as questions without references."""
-    if path.suffix == ".txt":
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        turns = ([{"role": "user", "content": line}, {"role": "assistant", "content": ""}] for line in lines)
-        found = [Record(str(n), str(n), turn, {"file": path.name, "row": n}) for n, turn in enumerate(turns, 1)]
-    else:
-        found = [row for row in records.read(path) if isinstance(row, Record)]
+    """Records of a corpus file, or questions with or without references: the lines of a .txt, the "question" of a .jsonl."""
+    rows = _plain_questions(path)
+    found = rows if rows else [row for row in records.read(path) if isinstance(row, Record)]
     if not found:
-        raise ValueError(f"{path}: no questions; a corpus file with references, or a .txt with one question a line")
+        raise ValueError(
+            f'{path}: no questions; a corpus file, a .jsonl of {{"question": …}}, or a .txt with one question a line'
+        )
+    if not rows and (left := sum(isinstance(row, records.Rejected) for row in records.read(path))):
+        say(f"evaluate: {left} rows of {path} are not used: no question or no answer in them; `xinglin clean` lists each")
+    return turns(found)
+
+
+def _plain_questions(path: Path) -> list[Record]:
+    """Questions of a .txt or of a .jsonl whose every line has one; [] for any other file."""
+    if path.suffix not in {".txt", ".jsonl"}:
+        return []
+    data = path.read_bytes()
+    try:
+        lines = data.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError:
+        lines = data.decode("gb18030").split("\n")
+    if path.suffix == ".txt":
+        return [_question(n, line.strip(), "", path) for n, line in enumerate(lines, 1) if line.strip()]
+    try:
+        rows = [(n, json.loads(line)) for n, line in enumerate(lines, 1) if line.strip()]
+        return [_question(n, row["question"].strip(), row.get("answer") or "", path) for n, row in rows]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def _question(number: int, question: str, answer: str, path: Path) -> Record:
+    messages: list[schema.Message] = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return Record(str(number), records.digest(question), messages, {"file": path.name, "row": number})
+
+
+def turns(rows: Sequence[Record]) -> list[Record]:
+    """Every answer of a dialogue as a question of its own, with what was said before; those of one dialogue share its group."""
+    found = []
+    for row in rows:
+        ends = [index for index, turn in enumerate(row.messages) if turn["role"] == "assistant"]
+        names = [row.id] if len(ends) == 1 else [f"{row.id}#{number}" for number in range(1, len(ends) + 1)]
+        found += [replace(row, id=name, messages=row.messages[: end + 1]) for name, end in zip(names, ends, strict=True)]
     return found
 
 

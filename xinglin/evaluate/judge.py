@@ -101,8 +101,15 @@ def read_labels(path: Path) -> dict[str, str]:
     """People's choices by id, of lines {"id": …, "better": "base"|"tuned"|"tie"}; none where there is no file."""
     if not path.is_file():
         return {}
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    wrong = [row for row in rows if row.get("better") not in {"base", "tuned", "tie"} or "id" not in row]
-    if wrong:
-        raise ValueError(f'{path}: {wrong[0]} is no label; a line is {{"id": …, "better": "base"|"tuned"|"tie"}}')
-    return {row["id"]: row["better"] for row in rows}
+    lines = enumerate(path.read_text(encoding="utf-8").split("\n"), 1)
+    return dict(_label(path, number, line) for number, line in lines if line.strip())
+
+
+def _label(path: Path, number: int, line: str) -> tuple[str, str]:
+    try:
+        row = json.loads(line)
+        if row["better"] in {"base", "tuned", "tie"}:
+            return str(row["id"]), row["better"]
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(f'{path}:{number}: {line[:60]!r} is no label; a line is {{"id": …, "better": "base"|"tuned"|"tie"}}')

@@ -8,12 +8,12 @@ same messages of ``schema.messages``, greedy decoding and the same length limit:
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xinglin import hub, llm, records, schema
+from xinglin import hub, llm, records
 from xinglin.engine import Engine, encode
 from xinglin.evaluate import endpoint
 from xinglin.evaluate.answers import Result, Work, collect, digest
@@ -27,7 +27,8 @@ TEMPERATURE = 0.7  # of repeated samples; answers that are compared are greedy
 @dataclass(frozen=True)
 class Side:
     """``complete`` answers a batch with at most so many tokens; ``losses`` scores given answers and ``letters`` the letters of an
-    exam as first token of the answer, ``sample`` answers under a seed; these are None where the weights are out of reach."""
+    exam as first token of the answer, ``sample`` answers under a seed; these are None where the weights are out of reach.
+    ``prompt`` is the fingerprint of the prompt it answers, "" where that is not known."""
 
     name: str
     label: str
@@ -36,6 +37,7 @@ class Side:
     losses: Callable[[Batch], Sequence[Result]] | None = None
     letters: Callable[[Batch], Sequence[Result]] | None = None
     sample: Callable[[Batch, int, int], Sequence[Result]] | None = None
+    prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def of_engine(engine: Engine, name: str, tuned: bool, identity: dict[str, Any]) 
         partial(_losses, engine, tuned),
         partial(_letters, engine, tuned),
         partial(_sample, engine, tuned),
+        engine.fingerprint,
     )
 
 
@@ -161,14 +164,14 @@ def canary(engine: Engine, dialogues: Batch) -> None:
 # ---------------------------------------------------------------- anything that can be named
 
 
-def two(first: str, second: str, questions: Sequence[str], quantization: str) -> tuple[Side, Side]:
+def two(first: str, second: str, prompts: Batch, quantization: str) -> tuple[Side, Side]:
     """The sides two words of the command line name; a base and its adapter share one model in memory."""
     if (Path(second) / "adapter_config.json").is_file() and _base_of(Path(second)) == _place(first):
         engine = Engine.load(first, Path(second), quantization)
         answer: Message = {"role": "assistant", "content": "建议就医。"}
-        canary(engine, [[*schema.messages(question), answer] for question in questions[:4]])
+        canary(engine, [[*messages, answer] for messages in prompts[:4]])
         return pair(engine, quantization)
-    return named(first, "base", questions, quantization), named(second, "tuned", questions, quantization)
+    return named(first, "base", prompts, quantization), named(second, "tuned", prompts, quantization)
 
 
 def _base_of(adapter: Path) -> str:
@@ -182,14 +185,19 @@ def _place(model: str) -> str:
     return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 
-def named(argument: str, name: str, questions: Sequence[str], quantization: str = "none") -> Side:
-    """The side a word of the command line names: URL#MODEL, a .jsonl of answers, an adapter folder, a model folder or name."""
+def named(argument: str, name: str, prompts: Batch, quantization: str = "none") -> Side:
+    """The side a word of the command line names: URL#MODEL, a .jsonl of answers, results.json of an earlier
+    comparison (results.json#base for its other side), an adapter folder, a model folder or name."""
     path = Path(argument)
     if argument.startswith(("http://", "https://")):
         url, _, model = argument.partition("#")
+        if not model:
+            raise ValueError(f"{argument}: which model there? Write {argument}#MODEL")
         return of_endpoint(llm.endpoint(url, model), name)
     if path.suffix == ".jsonl":
-        return of_file(path, name, questions)
+        return of_file(path, name, prompts)
+    if path.name.startswith("results.json"):
+        return of_results(path, name, prompts)
     if (path / "adapter_config.json").is_file():
         engine = Engine.load(_base_of(path), path, quantization)
         identity = {"quantization": quantization, "adapter": records.sha256(path / "adapter_model.safetensors")}
@@ -211,20 +219,57 @@ def of_endpoint(target: llm.Endpoint, name: str) -> Side:
     return Side(name, f"{target.model} @ {target.base_url}", setup, partial(endpoint.answer, target))
 
 
-def of_file(path: Path, name: str, questions: Sequence[str]) -> Side:
+def of_file(path: Path, name: str, prompts: Batch) -> Side:
     """Answers given in a file, one {"question", "answer"} a line. Raises ``ValueError`` where questions have none."""
+    lines = enumerate(path.read_text(encoding="utf-8").split("\n"), 1)
+    rows = [_given(path, number, line) for number, line in lines if line.strip()]
+    return _of_rows(path, name, prompts, [(row["question"], row) for row in rows], lambda messages: messages[-1]["content"])
+
+
+def of_results(path: Path, name: str, prompts: Batch) -> Side:
+    """One side of an earlier comparison: results.json, or results.json#base."""
+    file, _, side = path.name.partition("#")
+    results = json.loads(path.with_name(file).read_text(encoding="utf-8"))
     rows = [
-        _given(path, number, line) for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1) if line.strip()
+        (
+            _said([*pair["history"], {"content": pair["question"]}]),
+            {**pair[side or "tuned"], "answer": pair[side or "tuned"]["text"]},
+        )
+        for pair in results["pairs"]
     ]
-    known = {row["question"]: row for row in rows}
-    missing = [question for question in questions if question.strip() not in known]
+    made = _of_rows(path.with_name(file), name, prompts, rows, lambda messages: _said(messages[1:]))
+    return replace(made, label=str(path), prompt=results["repeat"].get("prompt", ""))
+
+
+def _said(messages: Sequence[Any]) -> str:
+    return "\n".join(turn["content"] for turn in messages)
+
+
+def _of_rows(
+    path: Path, name: str, prompts: Batch, rows: Sequence[tuple[str, dict[str, Any]]], key: Callable[[list[Message]], str]
+) -> Side:
+    known: dict[str, dict[str, Any]] = {}
+    for question, row in rows:
+        if known.setdefault(question.strip(), row)["answer"] != row["answer"]:
+            raise ValueError(f"{path}: two different answers to {question[:40]!r}; keep one")
+    missing = [key(messages) for messages in prompts if key(messages).strip() not in known]
     if missing:
         raise ValueError(
-            f"{path}: {len(rows)} answers, but none to {len(missing)} of {len(questions)} questions: {missing[0][:40]!r}"
+            f"{path}: {len(rows)} answers, but none to {len(missing)} of {len(prompts)} questions: {missing[0][:40]!r}"
         )
 
     def complete(batch: Batch, max_new_tokens: int) -> list[Result]:
-        found = [known[messages[-1]["content"].strip()] for messages in batch]
+        found = [known[key(messages).strip()] for messages in batch]
         return [{"text": row["answer"], "finish_reason": row["finish_reason"]} for row in found]
 
     return Side(name, path.name, records.sha256(path), complete)
+
+
+def same_prompt(both: tuple[Side, Side]) -> None:
+    """Raises ``ValueError`` where the two sides are known to answer different prompts."""
+    first, second = both
+    if first.prompt and second.prompt and first.prompt != second.prompt:
+        raise ValueError(
+            f"{first.label} answers prompt {first.prompt}, {second.label} prompt {second.prompt}: "
+            "different work cannot be compared; answer again with one version and one chat template"
+        )
