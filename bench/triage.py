@@ -1,10 +1,10 @@
 """Claim: triage finds emergencies and leaves other questions alone, in under 5 ms, and no rewording lowers a level.
 
-Run: ``python bench/triage.py``. Prints the table and writes ``bench/results/triage.json``. Every set is split by a hash of
-its text: rules and classifier were tuned on the development half, the held-out half is only ever counted.
+Run: ``python bench/triage.py``. Prints the table and writes ``bench/results/triage.json``. Its sets were trained on, so these
+figures only say that nothing broke; ``python bench/triage.py --sets FOLDER`` measures sets the fit has not seen.
 """
 
-import hashlib
+import argparse
 import json
 import math
 import sys
@@ -20,6 +20,7 @@ from xinglin.safety import triage as safety
 from xinglin.safety.triage import Alert, by_rules, triage
 
 SETS = Path(__file__).resolve().parent.parent / "tests" / "safety" / "sets"
+FOLDERS = (SETS / "first", SETS / "second")
 sys.path.insert(0, str(SETS.parent))
 from rewordings import KINDS  # noqa: E402
 
@@ -32,24 +33,16 @@ LENGTH = 2000  # characters of a timed text
 # ---------------------------------------------------------------- the sets
 
 
-def read(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (SETS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def read(folder: Path, name: str) -> list[dict[str, Any]]:
+    return lines(folder / f"{name}.jsonl")
 
 
 def turns_of(row: dict[str, Any]) -> Turns:
     return tuple(row["turns"]) if "turns" in row else (row["text"],)
-
-
-def is_held_out(turns: Turns) -> bool:
-    return hashlib.sha256("\n".join(turns).encode()).digest()[0] % 2 == 1
-
-
-def half(name: str, held_out: bool) -> list[dict[str, Any]]:
-    return [row for row in read(name) if is_held_out(turns_of(row)) == held_out]
-
-
-def development(name: str) -> list[Turns]:
-    return [turns_of(row) for row in half(name, False)]
 
 
 # ---------------------------------------------------------------- counting
@@ -72,31 +65,33 @@ def rate(hits: int, of: int) -> dict[str, float | int]:
     return {"count": hits, "n": of, "rate": round(share, 4), "low": round(max(low, 0), 4), "high": round(min(high, 1), 4)}
 
 
-def figures(held_out: bool, judge: Judge) -> dict[str, dict[str, float | int]]:
-    emergencies = [(judge(turns_of(row)), row["level"]) for row in half("emergency", held_out)]
+def figures(folder: Path, judge: Judge) -> dict[str, dict[str, float | int]]:
+    emergencies = [(judge(turns_of(row)), row["level"]) for row in read(folder, "emergency")]
     result = {
         "recall, A or B raised": rate(sum(is_alarm(alert) for alert, _ in emergencies), len(emergencies)),
         "recall, at least the level": rate(sum(reaches(alert, level) for alert, level in emergencies), len(emergencies)),
     }
     for name, label in (("negative", "hard negatives"), ("ordinary", "ordinary questions")):
-        alerts = [judge(turns_of(row)) for row in half(name, held_out)]
+        alerts = [judge(turns_of(row)) for row in read(folder, name)]
         result[f"false alarms, {label}"] = rate(sum(map(is_alarm, alerts)), len(alerts))
         result[f"any alert (A, B or C), {label}"] = rate(sum(alert is not None for alert in alerts), len(alerts))
     return result
 
 
-def by_group(held_out: bool) -> dict[str, str]:
-    """Found of all, per group of emergencies."""
+def by_group(folder: Path) -> dict[str, str]:
+    """Alarms of all, per group of emergencies and per kind of other questions."""
     found, all_of = Counter[str](), Counter[str]()
-    for row in half("emergency", held_out):
-        all_of[row["group"]] += 1
-        found[row["group"]] += is_alarm(triage(turns_of(row)))
-    return {group: f"{found[group]}/{all_of[group]}" for group in sorted(all_of)}
+    for name in ("emergency", "negative"):
+        for row in read(folder, name):
+            group = row.get("group") or row["kind"]
+            all_of[group] += 1
+            found[group] += is_alarm(triage(turns_of(row)))
+    return {group: f"{found[group]}/{all_of[group]}" for group in all_of}
 
 
-def downgrades(held_out: bool) -> dict[str, dict[str, int]]:
+def downgrades(folder: Path) -> dict[str, dict[str, int]]:
     """Per kind of rewording: how many texts that raised A or B were reworded, and how many lost a level by it."""
-    originals = [(turns, alert) for row in half("emergency", held_out) if is_alarm(alert := triage(turns := turns_of(row)))]
+    originals = [(turns, alert) for row in read(folder, "emergency") if is_alarm(alert := triage(turns := turns_of(row)))]
     result = {}
     for kind, reword in KINDS.items():
         lowered = sum(not reaches(triage(reword(turns)), alert.level) for turns, alert in originals if alert)
@@ -107,15 +102,20 @@ def downgrades(held_out: bool) -> dict[str, dict[str, int]]:
 # ---------------------------------------------------------------- time
 
 
-def milliseconds() -> dict[str, float]:
-    """CPU time for 2,000 characters never seen before: quiet questions strung together, so that no rule ends early."""
-    quiet = [turn for turns in development("ordinary") + development("negative") for turn in turns if not triage([turn])]
-    text = "，".join(quiet)
+def milliseconds(folders: Sequence[Path]) -> dict[str, float]:
+    """CPU time of one question of 2,000 characters never seen before, with three earlier turns of that length that were.
+
+    Questions that raise nothing are strung together, so that no rule ends early.
+    """
+    rows = [row for folder in folders for name in ("ordinary", "negative") for row in read(folder, name)]
+    text = "，".join(turn for row in rows for turn in turns_of(row) if not triage([turn]))
+    before = tuple(text[start : start + LENGTH] for start in (0, LENGTH, 2 * LENGTH))
+    triage(before)
     times = []
     for run in range(RUNS):
         start = run * 97 % (len(text) - LENGTH)
         began = time.process_time()
-        triage([text[start : start + LENGTH]])
+        triage((*before, text[start : start + LENGTH]))
         times.append((time.process_time() - began) * 1000)
     times.sort()
     return {"median": round(times[RUNS // 2], 2), "p99": round(times[RUNS * 99 // 100], 2), "max": round(times[-1], 2)}
@@ -131,25 +131,36 @@ def show(title: str, rows: dict[str, dict[str, float | int]]) -> None:
         print(f"  {name:44} {found['count']:>4} of {found['n']:<4} {found['rate']:>8.2%}  {interval}")
 
 
+def measured(folder: Path) -> dict[str, Any]:
+    """Print and return everything about one folder of sets."""
+    result: dict[str, Any] = {}
+    for how, judge in (("rules and model", triage), ("rules alone, every list an alert", by_rules)):
+        result[how] = figures(folder, judge)
+        show(f"{folder.name}, {how}", result[how])
+    result["alarms by group"] = by_group(folder)
+    print("  " + "  ".join(f"{group} {found}" for group, found in result["alarms by group"].items()))
+    result["rewordings"] = downgrades(folder)
+    for kind, count in result["rewordings"].items():
+        print(f"  {kind:40} {count['downgrades']:>3} downgrades of {count['reworded']}")
+    total = Counter[str]()
+    for count in result["rewordings"].values():
+        total.update(count)
+    result["rewordings, all"] = rate(total["downgrades"], total["reworded"])
+    show(f"{folder.name}, rewordings", {"downgrades": result["rewordings, all"]})
+    return result
+
+
 def main() -> None:
-    results: dict[str, Any] = {"time_ms_2000_characters": milliseconds()}
-    for name, held_out in (("held-out half", True), ("development half (tuned on)", False)):
-        for how, judge in (("rules and classifier", triage), ("rules alone", by_rules)):
-            results[f"{name}, {how}"] = figures(held_out, judge)
-            show(f"{name}, {how}", results[f"{name}, {how}"])
-    results["found by group, held-out half"] = by_group(True)
-    print("\nfound by group, held-out half")
-    print("  " + "  ".join(f"{group} {found}" for group, found in results["found by group, held-out half"].items()))
-    for name, held_out in (("held-out half", True), ("development half", False)):
-        results[f"rewordings, {name}"] = downgrades(held_out)
-        total = Counter[str]()
-        print(f"\nrewordings, {name}")
-        for kind, count in results[f"rewordings, {name}"].items():
-            total.update(count)
-            print(f"  {kind:30} {count['downgrades']:>3} downgrades of {count['reworded']}")
-        print(f"  {'all':30} {total['downgrades']:>3} downgrades of {total['reworded']}")
-    print(f"\nCPU milliseconds for 2,000 characters: {results['time_ms_2000_characters']}")
-    common.save("triage", results)
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument(
+        "--sets", type=Path, help="a folder with emergency.jsonl, negative.jsonl and ordinary.jsonl to measure instead"
+    )
+    folder = asked.parse_args().sets
+    folders = (folder,) if folder else FOLDERS
+    time_ms = milliseconds(folders)
+    results = {"time_ms_2000_characters": time_ms} | {folder.name: measured(folder) for folder in folders}
+    print(f"\nCPU milliseconds for a question of {LENGTH} characters: {time_ms}")
+    common.save(f"triage_{folder.name}" if folder else "triage", results)
 
 
 if __name__ == "__main__":
