@@ -8,8 +8,8 @@ Out: the alert of the highest level found in any turn, or ``None``::
 
 Two readers work together. A linear model over character n-grams (``ngrams.json``) scores the most alarming stretch of the text.
 Rules (``triage.json``) are lists of patterns; a list counts when all its patterns match close together and every match is live:
-not negated, not past, not taught, not supposed, not told from a film. Every list that counts adds to the score, none takes away;
-the alert is raised above a threshold, with the level and the text of the rule, or those of the model where no rule counts.
+not negated, not past, not taught, not supposed, not told from a film. A rule that counts raises its alert unless the score says
+that nothing points to an emergency; without a rule the score must be higher; a few plain statements (``sure``) need no score.
 Words that play a symptom down are not looked at by the rules, so they cannot lower a level.
 """
 
@@ -25,23 +25,23 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise, product
+from itertools import accumulate, chain, pairwise, product, repeat
 from pathlib import Path
+from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
 LEVELS = "CBA"  # rising: today's doctor, emergency department now, call 120 now
 TOLD_BEFORE = 160  # characters a film, a book or a lesson named before a match reaches
-RECALLED = 400  # characters of earlier turns read together with a turn
+RECALLED = 300  # characters of earlier turns read together with as many of a turn
 REMEMBERED = 4096  # turns whose verdict is kept, under a keyed digest and never as text
-STRETCHES = (10, 15, 20, 30, 40, 60, 80, 120, 160)  # characters scored as one; fixed, so that text around them changes nothing
+STRETCHES = (10, 20, 40, 80, 160)  # characters scored as one; fixed, so that text around them changes nothing
 FULL = 20  # characters from which a stretch has its full say
-AROUND = 200  # characters beside an alarming stretch in which rules are looked for
+AROUND = 60  # characters beside an alarming stretch in which rules are looked for
 CLASSIFIER_MESSAGE = (
     "您描述的情况可能是急症。请立即拨打120，或马上到最近的医院急诊；"
     "如果有伤害自己的念头，请拨打110或全国统一心理援助热线12356（不保证24小时接通），并请身边的人陪着您。"
 )
 PIECE = 4  # characters; shorter pieces between spaces are words typed apart
-HINTS = 2  # lists of rules that add to a score
 MARGIN = 20  # characters a match may itself be long
 MATCHES_LOOKED_AT = 12  # per pattern; repeating one word a thousand times must not cost time
 
@@ -53,6 +53,14 @@ class Alert:
     level: str
     rule: str
     message: str
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Patterns that must match close together. ``needs``: for each, signs of which the text must hold one (empty: not known)."""
+
+    all: tuple[re.Pattern[str], ...]
+    needs: tuple[frozenset[str], ...]
 
 
 @dataclass(frozen=True)
@@ -69,8 +77,8 @@ class Rule:
     group: str
     level: str
     message: str
-    when: tuple[tuple[re.Pattern[str], ...], ...]
-    sure: tuple[tuple[re.Pattern[str], ...], ...]
+    when: tuple["Patterns", ...]
+    sure: tuple["Patterns", ...]
     within: int
     despite: frozenset[str]
 
@@ -97,14 +105,14 @@ class Knowledge:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A linear model over character n-grams: log-odds = bias + sum of weights / root of their number + ``hint`` per rule.
+    """A linear model over character n-grams: log-odds of an emergency = bias + sum of weights / root of their number.
 
-    ``hint``: what a list of a rule that counts adds, at most ``HINTS`` times. ``threshold``: an alert is raised above it.
+    Above ``alone`` it raises an alert by itself, above ``with_rule`` where a rule counts as well.
     """
 
     bias: float
-    hint: float
-    threshold: float
+    alone: float
+    with_rule: float
     weights: dict[str, float]
 
 
@@ -116,19 +124,23 @@ class Text:
     breaks: tuple[int, ...]
     found: dict[re.Pattern[str], list[tuple[int, int]]] = field(default_factory=dict, compare=False)
 
+    @functools.cached_property
+    def signs(self) -> frozenset[str]:
+        return frozenset(self.plain)
+
 
 def triage(texts: Sequence[str]) -> Alert | None:
     """The alert of the highest level over all user turns, oldest first; ``None`` when nothing in them is a red flag.
 
-    Each turn is looked at alone and together with the end of those before it (an age named first, a fever named later), so
-    an alert once raised stays for the rest of the conversation. The first of several alerts of one level wins.
+    Each turn is looked at alone and its beginning together with the end of those before it (an age named first, a fever
+    named later), so an alert once raised stays for the rest of the conversation. The first of several alerts of one level wins.
     """
     return _highest(_remembered(text) for text in _together(texts))
 
 
 def by_rules(texts: Sequence[str]) -> Alert | None:
-    """What the rules alone would say if every list that counts raised an alert."""
-    return _highest(_alert(fired(normalise(text))[0]) for text in _together(texts))
+    """What the rules would say if they raised an alert whatever the score."""
+    return _highest(_alert(fired(normalise(text))) for text in _together(texts))
 
 
 def _together(texts: Sequence[str]) -> Iterator[str]:
@@ -136,7 +148,7 @@ def _together(texts: Sequence[str]) -> Iterator[str]:
     for text in texts:
         yield text
         if before:
-            yield f"{before}\n{text}"
+            yield f"{before}\n{text[:RECALLED]}"
         before = f"{before}\n{text}".lstrip()[-RECALLED:]
 
 
@@ -144,6 +156,8 @@ def _highest(alerts: Iterable[Alert | None]) -> Alert | None:
     return max((alert for alert in alerts if alert), key=lambda alert: LEVELS.index(alert.level), default=None)
 
 
+_SIGN = re.compile(r"[a-z]+|.", re.DOTALL)
+_BLURRED = re.compile(r"(?<=^[zcs])h|(?<=n)g$")
 _SECRET = secrets.token_bytes(32)
 _verdicts: OrderedDict[bytes, Alert | None] = OrderedDict()
 
@@ -160,40 +174,30 @@ def _remembered(text: str) -> Alert | None:
 
 
 def _turn(text: str) -> Alert | None:
-    """The model first; rules of level A and B are looked for only where they could lift its score above the threshold."""
-    normal, model = normalise(text), classifier()
-    alarming = [_judged(normal, *place, model) for place in _places(normal, model)]
-    return _highest([_alert(sure(normal)), *alarming]) or _alert(fired(normal, "C")[0])
+    """The model first; rules of level A and B are looked for only where its score leaves them something to say."""
+    normal = normalise(text)
+    alarming = [_judged(normal, *place) for place in _places(normal, classifier())]
+    return _highest([_alert(sure(normal)), *alarming]) or _alert(fired(normal, "C"))
 
 
-def _judged(text: Text, start: int, end: int, value: float, model: Classifier) -> Alert | None:
+def _judged(text: Text, start: int, end: int, value: float) -> Alert | None:
     """The verdict on one place of the text, whose best stretch scores ``value``."""
-    rules, lists = fired(_part(text, start, end), "AB")
-    if value + model.hint * lists <= model.threshold:
-        return None
-    return _alert(rules) or Alert("A", "classifier", CLASSIFIER_MESSAGE)
+    alert = _alert(fired(_part(text, start, end), "AB"))
+    return alert or (Alert("B", "classifier", CLASSIFIER_MESSAGE) if value > classifier().alone else None)
 
 
-def _alert(rules: Sequence[Rule]) -> Alert | None:
-    return Alert(rules[0].level, rules[0].id, rules[0].message) if rules else None
+def _alert(rule: Rule | None) -> Alert | None:
+    return Alert(rule.level, rule.id, rule.message) if rule else None
 
 
-def fired(text: Text, levels: str = LEVELS) -> tuple[list[Rule], int]:
-    """The rules with a list that counts, highest level first, and how many lists count; no further than ``HINTS``."""
-    knowledge, rules, lists = load(), [], 0
-    for rule in knowledge.rules:
-        if rule.level in levels and (counting := _counting(rule, text, knowledge.scopes)):
-            rules.append(rule)
-            lists += counting
-            if lists >= HINTS:
-                break
-    return rules, min(lists, HINTS)
+def fired(text: Text, levels: str = LEVELS) -> Rule | None:
+    """The first rule of the highest of these levels that counts in the text."""
+    return next((rule for rule in load().rules if rule.level in levels and _counts(rule.when, rule, text)), None)
 
 
-def sure(text: Text) -> list[Rule]:
-    """The rules with a list that needs no score, highest level first."""
-    knowledge = load()
-    return [rule for rule in knowledge.rules if any(_all_match(lists, rule, text, knowledge.scopes) for lists in rule.sure)]
+def sure(text: Text) -> Rule | None:
+    """The first rule with a list that needs no score."""
+    return next((rule for rule in load().rules if _counts(rule.sure, rule, text)), None)
 
 
 # ---------------------------------------------------------------- the linear model
@@ -203,7 +207,7 @@ def sure(text: Text) -> list[Rule]:
 def classifier() -> Classifier:
     """The weights that ship with the package, fitted by ``bench/triage_fit.py``."""
     data = json.loads(Path(__file__).with_name("ngrams.json").read_text(encoding="utf-8"))
-    return Classifier(data["bias"], data["hint"], data["threshold"], data["weights"])
+    return Classifier(data["bias"], data["alone"], data["with_rule"], data["weights"])
 
 
 def letters(text: Text) -> tuple[str, list[int]]:
@@ -219,54 +223,53 @@ def ngrams(letters: str) -> list[str]:
 
 def running(letters: str, model: Classifier) -> list[float]:
     """Sums of the weights of all n-grams that end at or before each place; 0.0 first."""
-    get = model.weights.get
-    ending = [get(sign, 0.0) for sign in letters]
-    for size in (2, 3):
-        for place in range(size - 1, len(letters)):
-            ending[place] += get(letters[place - size + 1 : place + 1], 0.0)
+    get, none = model.weights.get, repeat(0.0)
+    pairs = list(map(operator.add, letters, letters[1:]))
+    threes = map(operator.add, pairs, letters[2:])
+    one, two, three = map(get, letters, none), map(get, pairs, none), map(get, threes, none)
+    ending = map(operator.add, map(operator.add, one, chain((0.0,), two)), chain((0.0, 0.0), three))
     return list(accumulate(ending, initial=0.0))
 
 
-def stretches(letters: str, model: Classifier) -> Iterator[tuple[int, list[float]]]:
-    """For each length that fits: the log-odds of every stretch of that length, by where it starts.
+def stretches(letters: str, model: Classifier) -> Iterator[tuple[int, float, list[float]]]:
+    """For each length that fits: a factor and, by where it starts, the sum of the weights of every stretch of that length.
 
-    A stretch shorter than ``FULL`` is divided as if it had that length. Only its own characters count, so neither punctuation
-    nor text around it changes its score.
+    Log-odds = sum times factor + bias. A stretch shorter than ``FULL`` is divided as if it had that length. Only its own
+    characters count, so neither punctuation nor text around it changes its score.
     """
     sums = running(letters, model)
     for length in [length for length in STRETCHES if length <= len(letters)] or [len(letters)]:
-        scale = 1 / math.sqrt(3 * max(length, FULL))
-        yield length, [value * scale + model.bias for value in map(operator.sub, sums[length:], sums)]
+        yield length, 1 / math.sqrt(3 * max(length, FULL)), list(map(operator.sub, sums[length:], sums))
 
 
-def score(text: Text, model: Classifier) -> float:
+def score(letters: str, model: Classifier) -> float:
     """The log-odds of the most alarming stretch, without rules."""
-    return max(max(values) for _, values in stretches(letters(text)[0], model))
+    return max(max(values) * factor for _, factor, values in stretches(letters, model)) + model.bias
 
 
-def best_stretch(text: str, model: Classifier) -> str:
+def best_stretch(letters: str, model: Classifier) -> str:
     """The most alarming stretch of the letters of a text."""
-    _, start, length = max((max(values), values.index(max(values)), length) for length, values in stretches(text, model))
-    return text[start : start + length]
+    best = max((max(values) * factor, values.index(max(values)), length) for length, factor, values in stretches(letters, model))
+    return letters[best[1] : best[1] + best[2]]
 
 
 def _places(text: Text, model: Classifier) -> list[tuple[int, int, float]]:
-    """Start, end and best score of the parts of the text that rules could lift above the threshold, with their surroundings."""
+    """Start, end and best score, with their surroundings, of the parts of the text that score enough for a rule to count."""
     read, places = letters(text)
     if not read:
         return []
-    enough = model.threshold - HINTS * model.hint
     found = []
-    for length, values in stretches(read, model):
+    for length, factor, values in stretches(read, model):
+        enough = (model.with_rule - model.bias) / factor
         if max(values) > enough:
-            found += [(start, start + length, value) for start, value in enumerate(values) if value > enough]
+            found += [(start, start + length, value * factor) for start, value in enumerate(values) if value > enough]
     merged: list[tuple[int, int, float]] = []
     for start, end, value in sorted(found):
         if merged and start <= merged[-1][1]:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]), max(value, merged[-1][2]))
         else:
             merged.append((start, end, value))
-    return [(max(0, places[start] - AROUND), places[end - 1] + AROUND, value) for start, end, value in merged]
+    return [(max(0, places[start] - AROUND), places[end - 1] + AROUND, value + model.bias) for start, end, value in merged]
 
 
 def _part(text: Text, start: int, end: int) -> Text:
@@ -312,8 +315,12 @@ def _rule(entry: dict[str, Any], words: dict[str, str]) -> Rule:
     return Rule(entry["id"], entry["group"], entry["level"], entry["message"], when, sure, entry.get("within", 60), despite)
 
 
-def _lists(lists: Sequence[Sequence[str]], words: dict[str, str]) -> tuple[tuple[re.Pattern[str], ...], ...]:
-    return tuple(tuple(re.compile(_expand(pattern, words)) for pattern in patterns) for patterns in lists)
+def _lists(lists: Sequence[Sequence[str]], words: dict[str, str]) -> tuple[Patterns, ...]:
+    return tuple(_patterns([_expand(pattern, words) for pattern in patterns]) for patterns in lists)
+
+
+def _patterns(expanded: Sequence[str]) -> Patterns:
+    return Patterns(tuple(map(re.compile, expanded)), tuple(map(_needed, expanded)))
 
 
 def _expand(pattern: str, words: dict[str, str]) -> str:
@@ -321,6 +328,32 @@ def _expand(pattern: str, words: dict[str, str]) -> str:
     while re.search(r"\{[^\d{},][^{}]*\}", pattern):
         pattern = re.sub(r"\{([^\d{},][^{}]*)\}", lambda name: f"(?:{words[name[1]]})", pattern)
     return pattern
+
+
+def _needed(pattern: str) -> frozenset[str]:
+    """Signs of which every text that matches holds at least one; empty when there is no such set."""
+    return _needed_of(_parser.parse(pattern))
+
+
+def _needed_of(parsed: Any) -> frozenset[str]:
+    """The smallest set that any of the parts, which must all match, gives."""
+    return min((needed for part in parsed if (needed := _needed_of_part(*part))), key=len, default=frozenset())
+
+
+def _needed_of_part(kind: Any, value: Any) -> frozenset[str]:
+    match str(kind):
+        case "LITERAL":
+            return frozenset(chr(value))
+        case "IN" if all(str(name) == "LITERAL" for name, _ in value):
+            return frozenset(chr(sign) for _, sign in value)
+        case "SUBPATTERN":
+            return _needed_of(value[3])
+        case "MAX_REPEAT" if value[0] > 0:
+            return _needed_of(value[2])
+        case "BRANCH":
+            branches = [_needed_of(branch) for branch in value[1]]
+            return frozenset().union(*branches) if all(branches) else frozenset()
+    return frozenset()
 
 
 # ---------------------------------------------------------------- normalising
@@ -331,7 +364,7 @@ def normalise(text: str) -> Text:
     knowledge = load()
     folded = unicodedata.normalize("NFKC", text).lower().translate(knowledge.simplified)
     folded = knowledge.dialect.sub(lambda found: knowledge.respelled[found[0]], folded)
-    folded = re.sub(r"(?<=\d)[.。](?=\d)", "\ue000", folded)
+    folded = re.sub(r"(?<=\d)[^\w。，、.]*[.。][^\w。，、.]*(?=\d)", "\ue000", folded)
     folded = re.sub(r"[!?;。…\r\n]+|\.{2,}", "。", folded)
     folded = re.sub(r"[,:，：]", "，", folded)
     pieces = re.split(r"(?:[^\w。，、\ue000]|_)+", folded)
@@ -341,15 +374,21 @@ def normalise(text: str) -> Text:
 
 
 def _as_meant(plain: str, knowledge: Knowledge) -> str:
-    """Words the rules know put in for characters that sound like them and are no other word (凶口, 呕土)."""
-    sounds = [knowledge.sounds.get(sign, "") for sign in plain]
-    signs, past = list(plain), 0
+    """Words the rules know put in for characters or Latin syllables that sound like them and are no other word (凶口, 今tian)."""
+    signs = _SIGN.findall(plain)
+    sounds = [knowledge.sounds.get(sign) or _sound(sign) for sign in signs]
+    past = 0
     for place, key in enumerate(pairwise(sounds)):
-        if place >= past and key in knowledge.meant and plain[place : place + 2] not in knowledge.real:
+        if place >= past and key in knowledge.meant and "".join(signs[place : place + 2]) not in knowledge.real:
             word = next((word for spoken, word in knowledge.meant[key] if sounds[place : place + len(word)] == spoken), "")
             signs[place : place + len(word)] = word
             past = place + len(word)
     return "".join(signs)
+
+
+def _sound(syllable: str) -> str:
+    """A Latin syllable as the table of sounds spells it, which takes zh for z and ng for n."""
+    return _BLURRED.sub("", syllable) if syllable.isascii() and syllable.isalpha() else ""
 
 
 def _breaks(pieces: Sequence[str]) -> tuple[int, ...]:
@@ -361,14 +400,19 @@ def _breaks(pieces: Sequence[str]) -> tuple[int, ...]:
 # ---------------------------------------------------------------- matching
 
 
-def _counting(rule: Rule, text: Text, scopes: dict[str, re.Pattern[str]]) -> int:
-    """How many of the rule's lists count."""
-    return sum(_all_match(patterns, rule, text, scopes) for patterns in rule.when)
+def _counts(lists: Sequence[Patterns], rule: Rule, text: Text) -> bool:
+    return any(_possible(patterns, text) and _all_match(patterns, rule, text, load().scopes) for patterns in lists)
 
 
-def _all_match(patterns: Sequence[re.Pattern[str]], rule: Rule, text: Text, scopes: dict[str, re.Pattern[str]]) -> bool:
+def _possible(patterns: Patterns, text: Text) -> bool:
+    return not any(needed and needed.isdisjoint(text.signs) for needed in patterns.needs)
+
+
+def _all_match(patterns: Patterns, rule: Rule, text: Text, scopes: dict[str, re.Pattern[str]]) -> bool:
     """Whether all patterns match live, close together; the later ones are looked for only around matches of the first."""
-    first, *others = patterns
+    if not all(_matches(pattern, text) for pattern in patterns.all):
+        return False
+    first, *others = patterns.all
     for start, end in _live(_matches(first, text), rule, text, scopes):
         low, high = max(0, start - rule.within - MARGIN), end + rule.within + MARGIN
         spans = [_live([found.span() for found in other.finditer(text.plain, low, high)], rule, text, scopes) for other in others]
