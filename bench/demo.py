@@ -18,7 +18,7 @@ from xinglin import config, records, schema
 from xinglin.engine import Engine
 
 ROOT = Path(__file__).resolve().parents[1]
-QUESTIONS = ROOT / "tests" / "safety" / "sets" / "ordinary.jsonl"
+QUESTIONS = ROOT / "tests" / "safety" / "sets" / "first" / "ordinary.jsonl"
 BATCH = 20
 
 

@@ -3,7 +3,7 @@
 In: all sets below ``tests/safety/sets`` (``triage.FOLDERS`` and ``training.jsonl``) and, as ordinary questions of low weight, the
 questions of two public corpora where the folder ``shared`` lies beside the repository. Out: ``xinglin/safety/ngrams.json``::
 
-    {"bias": -1.2, "alone": 1.9, "with_rule": -1.1, "weights": {"胸口": 0.41, ...}}
+    {"bias": -1.2, "alone": 2.3, "with_rule": -0.9, "weights": {"胸口": 0.41, ...}}
 
 Run: ``python bench/triage_fit.py``. ``--by author`` or ``--by group`` prints, instead of writing, what comes out when each
 author, or each group and kind of questions, is left out of the fit in turn and counted: figures of texts the model has not seen.
@@ -16,7 +16,7 @@ import math
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +33,8 @@ CORPUS_ROWS = 3000
 REGULARISATION = 60.0
 ROUNDS = 2
 SMALLEST = 0.05  # weights nearer to zero are not shipped
-ALONE = 1.9  # both thresholds by the cross-validation over authors
-WITH_RULE = -1.1
+ALONE = 2.3  # both thresholds by the cross-validation over authors
+WITH_RULE = -0.9
 PARTS = 10  # groups and kinds left out together with --by group
 
 
@@ -157,24 +157,22 @@ def classifier(point: np.ndarray, index: dict[str, int]) -> triage.Classifier:
 # ---------------------------------------------------------------- cross-validation
 
 
-def left_out(rows: Sequence[Row], by: str) -> Iterator[Callable[[Row], bool]]:
-    """Which rows are counted, not fitted on, in each turn."""
+def left_out(rows: Sequence[Row], by: str) -> list[frozenset[str]]:
+    """The authors, or the groups and kinds, that are counted and not fitted on, turn by turn."""
     if by == "author":
-        for folder in FOLDERS:
-            yield lambda row, name=folder.name: row.author == name
-    else:
-        kinds = sorted({row.kind for row in rows} - {"training"})
-        random.Random(1).shuffle(kinds)
-        for part in range(PARTS):
-            yield lambda row, chosen=frozenset(kinds[part::PARTS]): row.kind in chosen
+        return [frozenset([folder.name]) for folder in FOLDERS]
+    kinds = sorted({row.kind for row in rows} - {"training"})
+    random.Random(1).shuffle(kinds)
+    return [frozenset(kinds[part::PARTS]) for part in range(PARTS)]
 
 
 def cross_validate(rows: Sequence[Row], background: Sequence[str], by: str) -> list[tuple[Row, float]]:
     """Every row with the score a model gives it that has not seen its author, or its group."""
     scores = []
-    for chosen in left_out(rows, by):
-        model = fit([row for row in rows if not chosen(row)], background)
-        scores += [(row, triage.score(row.letters, model)) for row in rows if chosen(row)]
+    for names in left_out(rows, by):
+        counted = [row for row in rows if names & {row.author, row.kind}]
+        model = fit([row for row in rows if not names & {row.author, row.kind}], background)
+        scores += [(row, triage.score(row.letters, model)) for row in counted]
         print(f"{len(scores)} of {len(rows)}, {len(model.weights)} n-grams", file=sys.stderr, flush=True)
     return scores
 

@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import opencc
 import pytest
@@ -14,7 +15,7 @@ from xinglin.safety.triage import LEVELS, by_rules, triage
 SETS = Path(__file__).parent / "sets"
 HEART = "我爸胸口压着疼半个多小时了，一身冷汗"
 
-# One plain description per group, each of which the rules alone must know.
+# One plain description per group, each of which the rules alone must know and both together must raise.
 GROUPS = {
     "心肌梗死": HEART,
     "主动脉夹层": "突然后背像撕裂一样痛，痛得站不住",
@@ -44,6 +45,10 @@ GROUPS = {
 }
 
 
+def rows(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (SETS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
 def level(*texts: str) -> str | None:
     alert = triage(texts)
     return alert.level if alert else None
@@ -58,8 +63,8 @@ def is_alarm(*texts: str) -> bool:
 
 @pytest.mark.parametrize(("group", "text"), GROUPS.items())
 def test_the_rules_alone_know_the_plain_case_of_every_group(group: str, text: str) -> None:
-    alert = by_rules([text])
-    assert alert is not None and alert.level in "AB"
+    for alert in (by_rules([text]), triage([text])):
+        assert alert is not None and alert.level in "AB"
 
 
 def test_every_rule_says_what_it_is_where_it_comes_from_and_that_no_doctor_signed_it() -> None:
@@ -67,10 +72,10 @@ def test_every_rule_says_what_it_is_where_it_comes_from_and_that_no_doctor_signe
     assert len({rule["id"] for rule in rules}) == len(rules)
     assert set(GROUPS) <= {rule["group"] for rule in rules}
     for rule in rules:
-        assert set(rule) <= {"id", "group", "level", "message", "when", "source", "within", "despite", "review"}
+        assert set(rule) <= {"id", "group", "level", "message", "when", "sure", "source", "within", "despite", "review"}
         assert rule["level"] in LEVELS and rule["source"] and rule["review"] == "未经医师审定"
         assert {"A": "120", "B": "急诊", "C": ""}[rule["level"]] in rule["message"]
-        assert all(len(patterns) <= 3 for patterns in rule["when"])
+        assert all(len(patterns) <= 3 for patterns in rule["when"] + rule.get("sure", []))
 
 
 def test_self_harm_names_the_help_line_110_and_120() -> None:
@@ -241,7 +246,7 @@ def test_a_film_in_one_turn_does_not_hide_an_emergency_in_the_next() -> None:
 
 
 def test_no_more_turns_never_lower_the_level() -> None:
-    texts = [json.loads(line)["text"] for line in (SETS / "training.jsonl").read_text(encoding="utf-8").splitlines()[::9]]
+    texts = [row["text"] for row in rows("training")[::9]]
     for start in range(0, len(texts) - 3, 3):
         reached = [level(*texts[start : start + size]) for size in (1, 2, 3)]
         places = [LEVELS.index(found) if found else -1 for found in reached]
@@ -280,8 +285,59 @@ def test_one_word_repeated_takes_no_longer() -> None:
     assert time.process_time() - began < 0.5
 
 
-def test_the_classifier_adds_an_alarm_and_never_takes_one_away() -> None:
-    for line in (SETS / "training.jsonl").read_text(encoding="utf-8").splitlines()[::5]:
-        text = json.loads(line)["text"]
-        rules, both = by_rules([text]), triage([text])
-        assert rules is None or (both is not None and LEVELS.index(both.level) >= LEVELS.index(rules.level))
+# ---------------------------------------------------------------- rules and model together
+
+
+def test_the_sets_in_use_are_found_and_left_alone_as_they_should_be() -> None:
+    for folder in ("first", "second"):
+        for row in rows(f"{folder}/emergency")[::12]:
+            assert is_alarm(*row.get("turns", [row.get("text")])), row
+        assert sum(is_alarm(*row.get("turns", [row.get("text")])) for row in rows(f"{folder}/negative")[::6]) <= 4
+        assert sum(is_alarm(*row.get("turns", [row.get("text")])) for row in rows(f"{folder}/ordinary")[::6]) <= 1
+
+
+def test_the_model_alone_says_emergency_department_so_that_a_rule_can_only_raise_it() -> None:
+    alerts = [alert for row in rows("first/emergency")[::3] if (alert := triage(row.get("turns", [row.get("text")])))]
+    assert {alert.level for alert in alerts if alert.rule == "classifier"} == {"B"}
+
+
+def test_the_score_of_a_stretch_does_not_depend_on_what_stands_around_it() -> None:
+    model = module.classifier()
+    alone = module.score(module.letters(module.normalise(HEART))[0], model)
+    for text in (f"先说句别的，护士态度很不错。{HEART}", f"{HEART}。花都开了", HEART.replace("，", "")):
+        assert module.score(module.letters(module.normalise(text))[0], model) >= alone
+
+
+def test_patterns_are_skipped_only_where_they_cannot_match() -> None:
+    for row in rows("first/emergency")[::25]:
+        text = module.normalise("\n".join(row.get("turns", [row.get("text")])))
+        for rule in module.load().rules:
+            for patterns in rule.when:
+                if not module._possible(patterns, text):
+                    assert not all(pattern.search(text.plain) for pattern in patterns.all)
+
+
+# ---------------------------------------------------------------- spelling, memory
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("凶口好痛", "胸口好痛"),
+        ("欧土不止", "呕吐不止"),
+        ("今tian晕到了", "今天晕倒了"),
+        ("体温3 9 . 4", "体温39.4"),
+        ("体温3\u200b9.\u200b4", "体温39.4"),
+        ("佢而家唔识讲嘢", "他现在不识讲嘢"),
+        ("一生平安，上个月，中度脂肪肝", "一生平安，上个月，中度脂肪肝"),
+    ],
+)
+def test_normalising_mends_by_sound_and_leaves_real_words(written: str, meant: str) -> None:
+    assert module.normalise(written).plain == meant
+
+
+def test_verdicts_are_kept_without_the_text_and_not_without_end() -> None:
+    for number in range(module.REMEMBERED + 10):
+        module._remembered(f"感冒第{number}天")
+    assert len(module._verdicts) == module.REMEMBERED
+    assert all(len(digest) == 16 and verdict is None for digest, verdict in module._verdicts.items())
