@@ -52,7 +52,9 @@ def built_in() -> Any:
     from xinglin.engine import Engine
 
     torch.set_num_threads(1)  # waiting threads burn CPU time that is no work
-    return Engine.load(str(DEMO / "base"))
+    engine = Engine.load(str(DEMO / "base"))
+    engine.name = "demo"
+    return engine
 
 
 # ---------------------------------------------------------------- ratio
@@ -99,7 +101,7 @@ async def _served(engine: Any, asked: list[str], structure: str, folder: str) ->
     from xinglin.serve.api import create_app
     from xinglin.serve.backend import Local
 
-    app = create_app(Server("demo", Path(folder), Local(engine, "demo"), structure=structure))  # type: ignore[arg-type]
+    app = create_app(Server("demo", Path(folder), Local(engine, "tuned"), structure=structure))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", timeout=None) as client:
         began = time.process_time()
         answers = await asyncio.gather(*(client.post("/v1/chat/completions", json=_body(text)) for text in asked))
@@ -109,7 +111,7 @@ async def _served(engine: Any, asked: list[str], structure: str, folder: str) ->
 
 
 def _body(text: str, **more: Any) -> dict[str, Any]:
-    return {"model": "base", "messages": [{"role": "user", "content": text}], "max_tokens": TOKENS, **more}
+    return {"model": "demo", "messages": [{"role": "user", "content": text}], "max_tokens": TOKENS, **more}
 
 
 # ---------------------------------------------------------------- structure
@@ -200,7 +202,8 @@ def _steps(make: Callable[[], Any], codec: Any, count: int) -> dict[str, Any]:
             token = int(scores.argmax())
             began = time.process_time()
             while not guide.allows(written, token):
-                guide.narrow(scores, token)
+                scores[token] = -torch.inf
+                guide.narrow(scores)
                 token = int(scores.argmax())
             finished = guide.take(written, token)
             guide.shown(written)

@@ -3,7 +3,7 @@
 Parts, each against a server in a process of its own whose memory is read from /proc:
 streams     64 clients at once over a backend that repeats the nonce of each question: errors, mixed-up answers, first byte
 malformed   1,000 broken requests: status 5xx, tracebacks, memory
-leaving     500 clients that leave in mid-answer: time until the model is free, places and file descriptors lost
+leaving     500 clients that leave the built-in model in mid-answer: time until it is free, places and file descriptors lost
 page        bytes and requests of the page, first paint in Chromium (skipped without it)
 together, ratio, structure, constraint: the engine's, see bench/generation.py
 
@@ -81,7 +81,7 @@ def serve(port: int, folder: str, pause: float) -> None:
     from xinglin.serve.api import create_app
     from xinglin.serve.backend import Local
 
-    backend = Local(generation.built_in(), "demo") if pause == ENGINE else Repeater(pause)
+    backend = Local(generation.built_in(), "tuned") if pause == ENGINE else Repeater(pause)
     server = Server("demo", Path(folder), backend, waiting=1000)
     uvicorn.run(create_app(server), port=port, log_level="warning", timeout_keep_alive=75)
 
@@ -245,7 +245,7 @@ def broken_request(generator: random.Random) -> tuple[bytes, dict[str, str]]:
 
 
 async def leaving(folder: str) -> dict[str, Any]:
-    async with started(0.05, folder) as server, unlimited() as client:
+    async with started(ENGINE, folder) as server, unlimited() as client:
         await _leave(server.url)
         before, times = server.descriptors(), []
         for _ in range(LEAVING // 10):

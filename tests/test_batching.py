@@ -127,6 +127,45 @@ def test_a_failure_reaches_all_that_are_written_and_the_next_one_works(loaded, m
     assert run(loaded.stream(QUESTIONS[0], max_new_tokens=5))
 
 
+def test_scores_that_are_no_numbers_end_one_answer_and_leave_no_trace(loaded, monkeypatch):
+    alone = [loaded.complete([prompt], tuned=False, max_new_tokens=30)[0].text for prompt in QUESTIONS[:3]]
+    head = loaded.causal.lm_head.forward
+
+    def broken(hidden):
+        """The second of three rows overflows once."""
+        scores = head(hidden)
+        if len(scores) == 3 and not monkeypatched:
+            monkeypatched.append(1)
+            scores[1] = torch.nan
+            for pair in loaded._batcher.lanes[False].cache.layers:
+                pair[0][1], pair[1][1] = torch.nan, torch.nan
+        return scores
+
+    monkeypatched: list[int] = []
+    monkeypatch.setattr(loaded.causal.lm_head, "forward", broken)
+    streams = [loaded.stream(prompt, tuned=False, max_new_tokens=30) for prompt in QUESTIONS[:3]]
+    with pytest.raises(RuntimeError, match="not numbers"):
+        run(streams[1])
+    assert [run(streams[0]), run(streams[2])] == [alone[0], alone[2]]
+    assert together(loaded, tuned=False)[:2] == [
+        loaded.complete([QUESTIONS[n]], tuned=False, max_new_tokens=20 + n)[0].text for n in (0, 1)
+    ]
+
+
+def test_a_guide_that_allows_nothing_ends_one_answer(loaded, monkeypatch):
+    monkeypatch.setattr("xinglin.structure.Grammar.allows", lambda guide, written, token: False)
+    stuck = loaded.stream(QUESTIONS[0], json_schema='{"type": "boolean"}')
+    other = loaded.stream(QUESTIONS[0], max_new_tokens=10)
+    with pytest.raises(RuntimeError, match="no token is allowed"):
+        run(stuck)
+    assert run(other) == loaded.complete([QUESTIONS[0]], max_new_tokens=10)[0].text
+
+
+def test_a_temperature_next_to_nothing_is_greedy(loaded):
+    greedy = run(loaded.stream(QUESTIONS[0], max_new_tokens=10))
+    assert run(loaded.stream(QUESTIONS[0], max_new_tokens=10, temperature=1e-40)) == greedy
+
+
 def test_the_thread_ends_when_there_is_nothing_to_write(loaded):
     run(loaded.stream(QUESTIONS[0], max_new_tokens=5))
     end = time.monotonic() + 5

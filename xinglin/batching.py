@@ -9,6 +9,7 @@ weights, not a step: each has a ``Lane`` with keys and values of its own, and th
 """
 
 import contextlib
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +20,11 @@ from typing import Any
 import torch
 
 from xinglin.generation import ROWS, Post, Reply, Settings
-from xinglin.structure import Guide, Written
+from xinglin.structure import Guide, Stuck, Written
 
 CELLS = 65_536  # tokens whose keys and values are held, both lanes together; a longer prompt has fewer neighbours
 CHUNK = 256  # tokens of one prompt read between two steps of the others; of all prompts, twice as many
+COLDEST = 1e-4  # temperatures below are greedy: scores divided by them overflow
 BLOCK = 128  # columns by which a lane grows
 
 
@@ -47,7 +49,7 @@ class Job:
         self.guide.start(self.written)
         self.todo = self.prompt + self.written.ids
         self.written.low = len(self.written.ids)
-        if self.settings.temperature:
+        if self.settings.temperature >= COLDEST:
             self.random = torch.Generator(self.device)
             self.random.manual_seed(torch.seed() if self.settings.seed is None else self.settings.seed)
 
@@ -67,12 +69,18 @@ class Job:
         self.cancelled = True
 
     def step(self, scores: torch.Tensor, best: int) -> str:
-        """Write the next token; ``best`` is the highest of ``scores``. Returns why the answer is finished, "" while it is not."""
+        """Write the next token; ``best`` is the place of the highest of ``scores``.
+
+        Returns why the answer is finished, "" while it is not. Raises ``Stuck`` where no token is left to write.
+        """
         written, token = self.written, best
         if self.random:
             token = self._sample(scores)
         while not self.guide.allows(written, token):
-            self.guide.narrow(scores, token)
+            scores[token] = -torch.inf
+            self.guide.narrow(scores)
+            if not scores.max().isfinite():
+                raise Stuck("no token is allowed here")
             token = self._sample(scores) if self.random else int(scores.argmax())
         written.low = known = len(written.ids)
         finished = self.guide.take(written, token)
@@ -228,13 +236,16 @@ class Lane:
     def _admit(self) -> None:
         while self.waiting and self._fits(self.waiting[0]):
             job, row = self.waiting.popleft(), len(self.jobs)
+            self._hold(row + 1, len(job.prompt) + BLOCK)
             source, job.read = self._longest_beginning(job.prompt)
             job.todo = job.todo[job.read :]
-            self.cache.hold(row + 1, len(job.prompt) + BLOCK, self.limit)
-            del self.held[self.cache.shape[0] :]
             self.cache.copy(source, row, job.read)
             self.held[row : row + 1] = [[]]
             self.jobs.append(job)
+
+    def _hold(self, rows: int, columns: int) -> None:
+        self.cache.hold(rows, columns, self.limit)
+        del self.held[self.cache.shape[0] :]
 
     def _fits(self, job: Job) -> bool:
         rows = len(self.jobs) + 1
@@ -254,7 +265,7 @@ class Lane:
         chunks = [job.todo[:most] for job in jobs]
         length = max(map(len, chunks))
         reads = [job.read for job in jobs]
-        self.cache.hold(len(self.jobs), max(reads) + length, self.limit)
+        self._hold(len(self.jobs), max(reads) + length)
         device = jobs[0].device
         # Short chunks are filled up on the right; what that writes is overwritten before anything looks at it.
         ids = torch.tensor([chunk + [0] * (length - len(chunk)) for chunk in chunks], device=device)
@@ -275,13 +286,27 @@ class Lane:
             self._write([jobs[index] for index in ready], scores)
 
     def _write(self, jobs: Sequence[Job], scores: torch.Tensor) -> None:
-        for job, row, best in zip(jobs, scores, scores.argmax(-1).tolist(), strict=True):
-            reason = job.step(row, best)
+        highest, places = scores.max(-1)
+        for job, row, value, best in zip(jobs, scores, highest.tolist(), places.tolist(), strict=True):
+            try:
+                reason = job.step(row, best) if math.isfinite(value) else self._spoil(job)
+            except Stuck as error:  # of this answer alone; the others go on
+                job.todo = []
+                job.post(error)
+                continue
             if reason:
                 job.todo = []
                 job.end(reason)
             else:
                 job.tell()
+
+    def _spoil(self, job: Job) -> str:
+        """Scores that are no numbers come from keys and values that are none: the next in this row must not find them."""
+        for pair in self.cache.layers:
+            for held in pair:
+                held[self.jobs.index(job)] = 0
+        job.read = 0
+        raise Stuck("the model's scores are not numbers")
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:

@@ -24,6 +24,10 @@ LEAST = 4  # tokens a point needs; with less room the answer is cut at the limit
 SPLIT = "�"  # the decoder's sign for half a character
 
 
+class Stuck(RuntimeError):
+    """Nothing can be written next."""
+
+
 class Codec:
     """The parts of a tokenizer that run at every token, without its wrappers."""
 
@@ -80,8 +84,8 @@ class Guide(Protocol):
 
     def allows(self, written: Written, token: int) -> bool: ...
 
-    def narrow(self, scores: torch.Tensor, token: int) -> None:
-        """Take the refused ``token`` (and whatever else is known to be wrong) out of the scores, in place."""
+    def narrow(self, scores: torch.Tensor) -> None:
+        """After a refusal: take what else is known to be wrong out of the scores, in place."""
 
     def take(self, written: Written, token: int) -> bool:
         """Write an allowed token and what follows from it; True: the answer is finished."""
@@ -97,8 +101,8 @@ class Free:
     def allows(self, written: Written, token: int) -> bool:
         return True
 
-    def narrow(self, scores: torch.Tensor, token: int) -> None:
-        raise AssertionError("a free answer refuses nothing")
+    def narrow(self, scores: torch.Tensor) -> None:
+        pass
 
     def take(self, written: Written, token: int) -> bool:
         written.add([token])
@@ -147,8 +151,8 @@ class Sections:
         """The last token of a share leaves a text that may end there."""
         return not text.endswith(SPLIT) and (self.filled or schema.has_content(text[self.begin :]))
 
-    def narrow(self, scores: torch.Tensor, token: int) -> None:
-        scores[token] = -torch.inf
+    def narrow(self, scores: torch.Tensor) -> None:
+        pass  # next to everything else is allowed
 
     def take(self, written: Written, token: int) -> bool:
         if token == written.codec.end:
@@ -229,7 +233,7 @@ class Grammar:
     def allows(self, written: Written, token: int) -> bool:
         return bool(self.matcher.validate_tokens([token]))
 
-    def narrow(self, scores: torch.Tensor, token: int) -> None:
+    def narrow(self, scores: torch.Tensor) -> None:
         allowed = torch.frombuffer(bytearray(self.matcher.compute_logit_bias()), dtype=torch.uint8).to(scores.device)
         scores[: len(allowed)][allowed == 0] = -torch.inf
         scores[len(allowed) :] = -torch.inf
@@ -237,6 +241,8 @@ class Grammar:
     def take(self, written: Written, token: int) -> bool:
         written.add([token])
         self.matcher.consume_token(token)
+        if self.matcher.is_error():  # one of llguidance's limits: the schema is too intricate
+            raise Stuck(self.matcher.get_error().splitlines()[0][:300])
         return token == written.codec.end or bool(self.matcher.is_stopped())
 
     def shown(self, written: Written) -> int:
