@@ -270,10 +270,10 @@ def _accepted(path: Path) -> tuple[set[str], bool]:
 
 
 def memory(options: argparse.Namespace) -> dict[str, Any]:
-    """Most memory of the whole stage by rows; of the longest file ``--sent`` rows have to be sent, the others are complete."""
-    sizes = [(10_000, 10_000), (100_000, 100_000), (options.rows, options.sent or options.rows)]
+    """Most memory of the whole stage by rows; all of them are sent, or the last ``--sent`` while the others are complete."""
     found = []
-    for rows, sent in sizes[: options.sizes]:
+    for rows in options.rows:
+        sent = min(rows, options.sent or rows)
         with tempfile.TemporaryDirectory() as name, endpoint("--latency", "0.02") as url:
             corpus(Path(name), rows, rows - sent)
             process = stage(Path(name), url, concurrency=64)
@@ -295,9 +295,8 @@ def main() -> None:
     parser.add_argument("--flying", type=int, nargs="*", default=[64, 256, 1000], help="requests in flight of part rate")
     parser.add_argument("--rounds", type=int, default=25, help="rows of part rate, as a multiple of the requests in flight")
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the longest file of part memory")
-    parser.add_argument("--sent", type=int, default=0, help="rows of it to send; 0: all")
-    parser.add_argument("--sizes", type=int, default=3, help="how many of the three files part memory takes")
+    parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="of part memory")
+    parser.add_argument("--sent", type=int, default=0, help="rows of each file of part memory to send; 0: all")
     options = parser.parse_args()
     if options.part == "stage":
         run_stage(json.loads(options.arguments))
