@@ -147,7 +147,7 @@ def curator(flying: int, rows: int) -> dict[str, Any]:
         prompts = ({"messages": schema.rewrite_messages(f"头痛{number}天，怎么办？", ANSWER)} for number in range(rows))
         records.write_jsonl(path, prompts)
         environment = {**os.environ, "HOME": name, "CURATOR_CACHE_DIR": name}
-        command = [CURATOR, HERE / "peers" / "curator_rewrite.py", url, path, str(flying)]
+        command = [str(CURATOR), str(HERE / "peers" / "curator_rewrite.py"), url, str(path), str(flying)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
         assert done.returncode == 0, done.stderr[-2000:]
         found = json.loads(done.stdout.splitlines()[-1])
