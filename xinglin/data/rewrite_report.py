@@ -9,7 +9,7 @@ import html
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,49 @@ NAMES = {
     PENDING: "尚未发送",
     "not in three sections": "不是三部分，已标记",
 }
-STYLE = """body{font:16px/1.7 system-ui,"Noto Sans SC","PingFang SC","Microsoft YaHei",sans-serif;
-max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1c2a25;background:#fbfcfb}h1,h2{color:#0b5d46}
-table{border-collapse:collapse;margin:.5rem 0 1.5rem;width:100%}
-th,td{border:1px solid #cfdcd6;padding:.35rem .7rem;text-align:left;vertical-align:top}th{background:#eaf3ef}
-td.n{text-align:right;font-variant-numeric:tabular-nums}pre{white-space:pre-wrap;font:inherit;margin:0}.half{width:50%}"""
+WORDS = {
+    "new drug": "新增药名",
+    "dropped drug": "漏掉药名",
+    "new number": "新增数值",
+    "dropped dose": "漏掉或改动用量",
+    "dropped limit": "漏掉或改动限度",
+    "new result": "新增检查结果",
+    "new certainty": "新增肯定说法",
+    "dropped prohibition": "漏掉禁忌或劝阻",
+    "flipped prohibition": "禁忌写反",
+    "laterality": "左右不符",
+    "age": "漏掉年龄",
+    "pregnancy": "孕期或哺乳不符",
+    "judge": "复核模型指出",
+    "unfaithful": "不忠实",
+    "incomplete": "不完整",
+    "cut": "回答被截断",
+    "empty answer": "空回答",
+    "content filtered": "被内容过滤",
+    "time-out": "超时",
+    "status 200 without an answer in it": "状态 200 但没有回答",
+    "connection broken": "连接中断",
+    "cannot connect": "无法连接",
+    "section missing": "缺少部分",
+    "last sentence unfinished": "末句未完",
+    "section empty": "部分为空",
+    "section repeated": "部分重复",
+    "sections out of order": "次序不对",
+    "faithful": "忠实",
+    "no verdict": "没有给出判定",
+}
+STYLE = """:root{color-scheme:light dark;--ink:#1c2a25;--paper:#fbfcfb;--line:#cfdcd6;--head:#eaf3ef;--title:#0b5d46}
+@media(prefers-color-scheme:dark){:root{--ink:#dfe8e4;--paper:#131a17;--line:#34443d;--head:#1d2a25;--title:#7fd1b4}}
+body{font:16px/1.7 system-ui,"Noto Sans SC","PingFang SC","Microsoft YaHei",sans-serif;
+max-width:72rem;margin:2rem auto;padding:0 1rem;color:var(--ink);background:var(--paper)}h1,h2{color:var(--title)}
+h2{font-size:1.15rem;margin:0 0 .5rem}.tables{display:grid;
+grid-template-columns:repeat(auto-fit,minmax(min(20rem,100%),1fr));gap:1.5rem}
+table{border-collapse:collapse;width:100%}th,td{border-bottom:1px solid var(--line);padding:.3rem .6rem;text-align:left}
+th{background:var(--head)}.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+article{border:1px solid var(--line);border-radius:.5rem;margin:1rem 0;padding:.75rem 1rem}article h3{margin:0;font-size:1rem}
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(22rem,100%),1fr));gap:0 2rem}
+.pair h4{margin:.5rem 0 0;color:var(--title)}pre{white-space:pre-wrap;overflow-wrap:anywhere;font:inherit;margin:0}
+.found{margin:.5rem 0 0;padding:.3rem .6rem;background:var(--head);border-radius:.3rem}#samples{margin-top:2rem}"""
 
 
 def write(folder: Path, source: Path, path: Path, settings: Settings) -> list[Path]:
@@ -140,19 +178,21 @@ def _samples(connection: sqlite3.Connection, source: Path) -> list[tuple[Record,
 
 
 def _listed(findings: str) -> str:
-    return "；".join(f"{kind}：{span}" for kind, span, _ in json.loads(findings)) or "无"
+    return "；".join(f"{_in_chinese(kind)}：{span}" for kind, span, _ in json.loads(findings)) or "无"
 
 
 # ---------------------------------------------------------------- page
 
 
 def page(facts: dict[str, Any], samples: list[tuple[Record, str, str]]) -> str:
-    states = ((NAMES[state], count) for state, count in facts["states"].items())
-    body = [f"<h1>改写报告</h1><p>共 {facts['rows']} 行。改写内容由模型生成，未经医师审定。</p>", _table("结果", "状态", states)]
-    if "tokens" in facts:
-        body += _sent(facts)
+    states = [(NAMES[state], count) for state, count in facts["states"].items()]
+    tables = [_table("结果", "状态", states), *(_sent(facts) if "tokens" in facts else [])]
+    body = [
+        f"<h1>改写报告</h1><p>共 {facts['rows']} 行。改写内容由模型生成，未经医师审定。</p>",
+        f'<div class="tables">{"".join(tables)}</div>',
+    ]
     if samples:
-        body.append(f"<h2>抽样对照（{len(samples)} 例）</h2>{''.join(_sample(*sample) for sample in samples)}")
+        body.append(f'<h2 id="samples">抽样对照（{len(samples)} 例）</h2>{"".join(_sample(*sample) for sample in samples)}')
     return (
         '<!doctype html><html lang="zh-CN"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -170,29 +210,40 @@ def _sent(facts: dict[str, Any]) -> list[str]:
     usage = [("输入", tokens["prompt"]), ("其中命中缓存", tokens["cached"]), ("输出", tokens["completion"])]
     return [
         _table(
-            "费用（价格表的货币）", "项目", ((name, "未知：配方没有价格" if value is None else value) for name, value in money)
+            "费用（价格表的货币）",
+            "项目",
+            [(name, "未知：配方没有价格" if value is None else f"{value:.6g}") for name, value in money],
         ),
         _table("词元", "项目", usage),
-        _table("单次回答用时（秒）", "分位", latency.items()),
-        _table("未通过的原因", "原因", facts["rejected"].items()),
-        _table("失败的原因", "原因", facts["failed"].items()),
-        _table("忠实性问题（现存回答）", "种类", facts["findings"].items()),
-        _table("重试的原因", "原因", facts["retries"].items()),
-        _table("复核模型的判定", "判定", facts["judge"].items()),
+        _table("单次回答用时（秒）", "分位", [(name.replace("p100", "最长"), value) for name, value in latency.items()]),
+        *(
+            _table(title, first, [(_in_chinese(name), count) for name, count in facts[key].items()])
+            for title, first, key in (
+                ("未通过的原因", "原因", "rejected"),
+                ("失败的原因", "原因", "failed"),
+                ("忠实性问题（现存回答）", "种类", "findings"),
+                ("重试的原因", "原因", "retries"),
+                ("复核模型的判定", "判定", "judge"),
+            )
+        ),
     ]
 
 
-def _table(title: str, first: str, rows: Iterable[tuple[str, Any]]) -> str:
-    cells = "".join(
-        f'<tr><td>{html.escape(str(name))}</td><td class="n">{html.escape(str(value))}</td></tr>' for name, value in rows
-    )
-    return f"<h2>{title}</h2><table><tr><th>{first}</th><th>数值</th></tr>{cells}</table>" if cells else ""
+def _in_chinese(reason: str) -> str:
+    """A reason as the journal holds it, part by part; what has no word here stays as it is (HTTP 429)."""
+    return "：".join(WORDS.get(part, WORDS.get(part.partition(" (")[0], part)) for part in reason.split(": "))
+
+
+def _table(title: str, first: str, rows: Sequence[tuple[str, Any]]) -> str:
+    shown = [(name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in rows]
+    cells = "".join(f'<tr><td>{html.escape(name)}</td><td class="n">{html.escape(value)}</td></tr>' for name, value in shown)
+    head = f'<tr><th>{first}</th><th class="n">数值</th></tr>'
+    return f"<section><h2>{title}</h2><table>{head}{cells}</table></section>" if rows else ""
 
 
 def _sample(record: Record, after: str, findings: str) -> str:
     question, before, text = (html.escape(value) for value in (record.question, record.answer, after))
     return (
-        f'<table><tr><th colspan="2">问：{question}</th></tr><tr><th class="half">改写前</th><th class="half">改写后</th></tr>'
-        f"<tr><td><pre>{before}</pre></td><td><pre>{text}</pre></td></tr>"
-        f'<tr><td colspan="2">忠实性问题：{html.escape(findings)}</td></tr></table>'
+        f'<article><h3>问：{question}</h3><div class="pair"><div><h4>改写前</h4><pre>{before}</pre></div>'
+        f'<div><h4>改写后</h4><pre>{text}</pre></div></div><p class="found">忠实性问题：{html.escape(findings)}</p></article>'
     )
