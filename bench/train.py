@@ -72,12 +72,18 @@ def compare(kind: str, sides: Sequence[str], rounds: int) -> dict[str, Any]:
             for side in [*sides[turn:], *sides[:turn]]:
                 measured[side].append(run_side(side, Path(folder), number))
                 print(f"{kind} round {number + 1} {side}: {measured[side][-1]}", file=sys.stderr, flush=True)
-    return {"rows": described, "sides": {side: summary(runs, measured, side) for side, runs in measured.items()}}
+    return {"rows": described, "sides": {side: summary(runs, measured, side, described) for side, runs in measured.items()}}
 
 
-def summary(runs: Sequence[dict[str, Any]], measured: dict[str, list[dict[str, Any]]], side: str) -> dict[str, Any]:
-    """Medians over the rounds, the ratio to Xinglin within each round, and a line of them on stdout."""
-    rates = {name: [run[name] / run["cpu"] for run in runs] for name in ("supervised", "real")}
+def summary(
+    runs: Sequence[dict[str, Any]], measured: dict[str, list[dict[str, Any]]], side: str, rows: dict[str, Any]
+) -> dict[str, Any]:
+    """Medians over the rounds, the ratio to Xinglin within each round, and a line of them on stdout.
+
+    Real tokens are those of the rows, of which Xinglin computes the ones that all begin with only once.
+    """
+    rates = {"supervised": [run["supervised"] / run["cpu"] for run in runs]}
+    rates["real"] = [rate / rows["supervised_share"] for rate in rates["supervised"]]
     found = {f"{name}_tokens_per_cpu_second": round(statistics.median(values)) for name, values in rates.items()}
     found |= {key: round(statistics.median(run[key] for run in runs), 4) for key in ("growth", "loss", "positions", "supervised")}
     if "xinglin" in measured:

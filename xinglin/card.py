@@ -8,7 +8,7 @@ from xinglin.config import Recipe
 
 def adapter_card(recipe: Recipe, facts: dict[str, Any]) -> str:
     """Markdown with YAML front matter; ``facts`` are those of the train stage."""
-    rows = "\n".join(f"| {key.replace('_', ' ')} | {value} |" for key, value in facts.items())
+    rows = "\n".join(f"| {key.replace('_', ' ')} | {_cell(value)} |" for key, value in facts.items())
     settings = "\n".join(f"{key}: {value}" for key, value in recipe.train.model_dump(mode="json").items())
     name, revision = hub.split_revision(recipe.model)
     version = f" (revision `{revision}`)" if revision else ""
@@ -41,3 +41,8 @@ seed: {recipe.seed}
 {settings}
 ```
 """
+
+
+def _cell(value: Any) -> str:
+    """A fact in a table: the parts of one that has names are listed."""
+    return ", ".join(f"{name} {part}" for name, part in value.items() if part) if isinstance(value, dict) else str(value)

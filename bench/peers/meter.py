@@ -3,7 +3,7 @@
 In: a job, JSON: {"model", "rows", "folder", "rank", "alpha", "learning_rate", "epochs", "micro", "accumulate", "skip", "warmup"};
 rows is a file of {"messages", "input_ids", "labels"}. Out: ``folder/meter.json``::
 
-    {"real": 30112, "supervised": 20877, "positions": 33120, "cpu": 9.41, "wall": 9.6, "growth": 310.2, "steps": 11}
+    {"supervised": 20877, "positions": 33120, "cpu": 9.41, "wall": 9.6, "growth": 310.2, "steps": 11}
 
 Time and tokens are those between the beginning of optimizer step ``skip`` and the beginning of the last one, so that start and
 end are left out and every counted step is whole: batches, forward, backward and optimizer.
@@ -24,8 +24,8 @@ class Meter:
     def __init__(self, job: dict[str, Any]) -> None:
         self.accumulate, self.skip = job["accumulate"], job["skip"]
         self.folder = Path(job["folder"])
-        self.marks: list[tuple[float, float, int, int, int]] = []  # at every optimizer step: cpu, wall, tokens so far
-        self.micro = self.real = self.supervised = self.positions = 0
+        self.marks: list[tuple[float, float, int, int]] = []  # at every optimizer step: cpu, wall, tokens so far
+        self.micro = self.supervised = self.positions = 0
         self.before = 0.0
 
     def attach(self, trainer: type) -> None:
@@ -42,16 +42,14 @@ class Meter:
         if self.micro % self.accumulate == 0:
             if not self.marks:
                 self.before = _peak()
-            self.marks.append((time.process_time(), time.monotonic(), self.real, self.supervised, self.positions))
+            self.marks.append((time.process_time(), time.monotonic(), self.supervised, self.positions))
         self.micro += 1
-        mask = inputs.get("attention_mask")
-        self.real += int(mask.sum()) if mask is not None else inputs["input_ids"].numel()
         self.supervised += int((inputs["labels"][:, 1:] != -100).sum())
         self.positions += inputs["input_ids"].numel()
 
     def save(self) -> None:
         first, last = self.marks[self.skip], self.marks[-1]
-        names = ("cpu", "wall", "real", "supervised", "positions")
+        names = ("cpu", "wall", "supervised", "positions")
         found: dict[str, Any] = {name: round(b - a, 3) for name, a, b in zip(names, first, last, strict=True)}
         found |= {"growth": round(_peak() - self.before, 1), "steps": len(self.marks) - 1 - self.skip}
         (self.folder / "meter.json").write_text(json.dumps(found), encoding="utf-8")

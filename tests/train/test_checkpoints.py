@@ -1,20 +1,23 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
+import pytest
 from train_helpers import run
 
 from xinglin import records
+from xinglin.train import checkpoints
 
 
 def test_killed_between_checkpoints_the_run_ends_in_the_same_adapter(recipe):
     whole = run(recipe)
     folder = recipe.folder / "4-train"
-    checkpoints = sorted((folder / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+    written = sorted((folder / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
     shutil.rmtree(folder / "adapter")
-    shutil.rmtree(checkpoints[-1])  # killed after the one before it, with the last one half-written
-    checkpoints[-1].mkdir()
-    (checkpoints[-1] / "adapter_model.safetensors").write_bytes(b"half")
+    shutil.rmtree(written[-1])  # killed after the one before it, with the last one half-written
+    written[-1].mkdir()
+    (written[-1] / "adapter_model.safetensors").write_bytes(b"half")
     resumed = run(recipe)
     assert max((resumed[key] - whole[key]).abs().max().item() for key in whole) <= 1e-6
     steps = [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines() if "eval_loss" in line]
@@ -40,3 +43,22 @@ def test_checkpoints_of_another_recipe_are_not_used(recipe, capsys):
     other = recipe.model_copy(update={"seed": 7})
     run(other)
     assert "is of other rows or settings; starting anew" in capsys.readouterr().err
+
+
+def test_a_checkpoint_cut_anywhere_is_not_whole(recipe):
+    run(recipe)
+    last = max((recipe.folder / "4-train" / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+    assert checkpoints.complete(last)
+    for name in ("optimizer.pt", "scheduler.pt", "trainer_state.json"):
+        whole = (last / name).read_bytes()
+        (last / name).write_bytes(whole[: len(whole) // 2])
+        assert not checkpoints.complete(last), name
+        (last / name).write_bytes(whole)
+    assert checkpoints.complete(last)
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_one_line_before_it_is_begun(recipe, monkeypatch):
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(ValueError, match=r"a checkpoint takes 1 MiB, 0 MiB are free; free some and run the same command"):
+        run(recipe)
+    assert not list((recipe.folder / "4-train" / "checkpoints").glob("checkpoint-*"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from train_helpers import run, write_split
 
-from xinglin import config
+from xinglin import config, planner, records
 from xinglin.train import stage
 
 
@@ -55,3 +55,32 @@ def test_the_recipes_for_qwen_train_on_a_local_folder_of_the_same_architecture(t
     recipe = config.load(path, [f"model={tiny}", f"runs={tmp_path}", *small])
     write_split(recipe)
     assert any(value.abs().sum() > 0 for key, value in run(recipe).items() if "lora_B" in key)
+
+
+def test_a_tracker_that_is_not_installed_is_one_line(recipe):
+    tracked = recipe.model_copy(update={"train": recipe.train.model_copy(update={"report_to": "swanlab"})})
+    with pytest.raises(ValueError, match=r"train\.report_to=swanlab: the package is not installed; pip install swanlab"):
+        stage.run(tracked, tracked.folder / "4-train")
+
+
+def test_a_loss_that_is_no_number_stops_in_one_line(recipe):
+    wild = recipe.model_copy(update={"train": recipe.train.model_copy(update={"learning_rate": 1e30})})
+    with pytest.raises(ValueError, match=r"nan at step \d is not a number to learn from; lower train\.learning_rate"):
+        run(wild)
+    assert not (recipe.folder / "4-train" / "adapter").exists()
+
+
+def test_the_card_says_what_it_takes_to_make_the_adapter_again(recipe):
+    run(recipe)
+    text = (recipe.folder / "4-train" / "adapter" / "README.md").read_text()
+    rows = records.sha256(recipe.folder / "3-split" / "train.jsonl")[:16]
+    assert f"train {rows}" in text
+    assert all(word in text for word in (f"seed {recipe.seed}", "torch 2.", "transformers 5.", "xinglin "))
+
+
+def test_a_gpu_that_is_too_small_is_refused_before_loading(recipe, monkeypatch):
+    monkeypatch.setattr(planner, "free_memory", lambda: (2**20, True))
+    monkeypatch.setattr(stage.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(stage.engine, "load_base", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(ValueError, match=r"train: training takes about .* GiB of 0\.0"):
+        stage.run(recipe, recipe.folder / "4-train")

@@ -8,6 +8,7 @@ are of stands in ``identity.json``::
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,21 @@ def open_checkpoints(folder: Path, expected: dict[str, Any]) -> Path:
 
 
 def complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint was written to its end: Trainer writes its state last."""
+    """Whether a checkpoint was written to its end: Trainer writes its state last, and an archive ends in its directory."""
     try:
         json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     weights = any((checkpoint / name).is_file() for name in ("adapter_model.safetensors", "model.safetensors"))
-    return weights and all((checkpoint / name).is_file() for name in ("optimizer.pt", "scheduler.pt"))
+    return weights and all(zipfile.is_zipfile(checkpoint / name) for name in ("optimizer.pt", "scheduler.pt"))
+
+
+def make_room(folder: Path, needed: int) -> None:
+    """Raise ``ValueError`` where the disk does not hold another checkpoint of ``needed`` bytes, before one is begun."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        sizes = f"a checkpoint takes {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free"
+        raise ValueError(f"train: {folder}: {sizes}; free some and run the same command, which goes on from the last checkpoint")
 
 
 def last_complete(folder: Path) -> str | None:

@@ -6,6 +6,10 @@ and card), ``checkpoints/``, ``log.jsonl`` and ``log.csv`` (one row per log line
     {"step": 18, "epoch": 0.6, "loss": 1.9312, "learning_rate": 0.0028, "tokens_per_second": 1904.2, "memory_gib": 0.9}
 """
 
+import importlib.metadata
+import importlib.util
+import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,7 @@ import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, set_seed
 
-from xinglin import card, engine, hub, planner, processes, records
+from xinglin import __version__, card, engine, hub, planner, processes, records
 from xinglin.config import Recipe
 from xinglin.engine import IGNORED
 from xinglin.train import preference
@@ -44,6 +48,7 @@ def inputs(recipe: Recipe) -> list[Path]:
 
 def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     divide(recipe)
+    find_tracker(recipe)
     set_seed(recipe.seed)
     base = hub.find_model(recipe.base, recipe.hub)
     tokenizer = engine.load_tokenizer(base)
@@ -67,7 +72,7 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
         return [], {}
     save_adapter(model, tokenizer, recipe, base, folder / "adapter", start)
     lines = log.lines()
-    facts = describe(train, validation, lines)
+    facts = {**describe(train, validation, lines), "made_with": origin(recipe)}
     records.write_text(folder / "adapter" / "README.md", card.adapter_card(recipe, facts))
     return [*write_curves(folder, lines), folder / "log.jsonl", *sorted((folder / "adapter").iterdir())], facts
 
@@ -78,6 +83,13 @@ def divide(recipe: Recipe) -> None:
     if settings.batch_size % (settings.micro_batch_size * devices):
         rows = f"train.micro_batch_size={settings.micro_batch_size} on {devices} devices"
         raise ValueError(f"train.batch_size={settings.batch_size} is not a multiple of {rows}; change one of them")
+
+
+def find_tracker(recipe: Recipe) -> None:
+    """Raise ``ValueError`` where the tracker of ``train.report_to`` is not installed, before anything is loaded."""
+    name = recipe.train.report_to
+    if name != "none" and importlib.util.find_spec(name) is None:
+        raise ValueError(f"train.report_to={name}: the package is not installed; pip install {name}, or report_to=none")
 
 
 def plan_memory(recipe: Recipe, base: Path, train: Rows) -> None:
@@ -128,6 +140,23 @@ def identity(recipe: Recipe) -> dict[str, Any]:
     """What checkpoints belong to: the rows and the settings of a run."""
     rows = {path.name: records.sha256(path) for path in inputs(recipe)}
     return {"rows": rows, "settings": recipe.model_dump(mode="json", include=set(SETTINGS))}
+
+
+def origin(recipe: Recipe) -> dict[str, str]:
+    """What it takes to make the same adapter again: seed, fingerprint of the rows, package versions and the commit."""
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "accelerate")}
+    rows = {path.stem: records.sha256(path)[:16] for path in inputs(recipe)}
+    return {"seed": str(recipe.seed), **rows, "xinglin": __version__, "commit": commit(), **versions}
+
+
+def commit() -> str:
+    """The commit of the sources, with a mark where they were changed; empty outside a clone."""
+    git = shutil.which("git")
+    root = Path(__file__).parents[2]
+    if git is None or not (root / ".git").exists():
+        return ""
+    done = subprocess.run([git, "-C", root, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def describe(train: Rows, validation: Rows, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:

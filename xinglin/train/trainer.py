@@ -25,6 +25,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from xinglin import processes
 from xinglin.config import Recipe
+from xinglin.train.checkpoints import make_room
 from xinglin.train.log import Log, say
 from xinglin.train.model import faster_b, trainable
 from xinglin.train.packing import pack
@@ -84,7 +85,7 @@ def finish(trainer: Trainer, recipe: Recipe, rows: int, evaluate: bool, log: Log
     if settings.method == "lora+":
         trainer.optimizer = faster_b(model, settings.learning_rate)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Evenly(total, settings.evaluations, evaluate))
+    trainer.add_callback(Evenly(total, settings.evaluations, evaluate, checkpoint_bytes(model)))
     trainer.add_callback(log)
     if trainer.args.fp16:
         trainer.add_callback(LossScale(trainer.accelerator.scaler))
@@ -93,6 +94,11 @@ def finish(trainer: Trainer, recipe: Recipe, rows: int, evaluate: bool, log: Log
     what = f"{settings.objective} with {settings.method}, {trainable(model)}"
     say(f"train: {what}; {settings.epochs} epochs, {total} steps of {settings.batch_size} rows")
     return trainer
+
+
+def checkpoint_bytes(model: torch.nn.Module) -> int:
+    """Bytes of a checkpoint: the weights that move, in fp32, with two moments each, and a little for the rest."""
+    return 12 * sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) + 2**20
 
 
 class BucketTrainer(Trainer):
@@ -107,12 +113,13 @@ class BucketTrainer(Trainer):
 class Evenly(TrainerCallback):
     """Evaluates and saves ``times`` times, spread evenly, the last time at the last step."""
 
-    def __init__(self, total: int, times: int, evaluate: bool) -> None:
+    def __init__(self, total: int, times: int, evaluate: bool, size: int) -> None:
         self.steps = {math.ceil(total * part / times) for part in range(1, times + 1)}
-        self.evaluate = evaluate
+        self.evaluate, self.size = evaluate, size
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step in self.steps:
+            make_room(Path(str(args.output_dir)), self.size)
             control.should_save = True
             control.should_evaluate = self.evaluate
 
