@@ -71,6 +71,8 @@ async def ratio(folder: str) -> dict[str, Any]:
         "longest_answer_tokens": TOKENS,
         "one_by_one_tokens_per_cpu_second": round(alone, 1),
     }
+    fixed = _rate(lambda: _one_batch(engine, asked))
+    result["generate_on_one_fixed_batch"] = {"tokens_per_cpu_second": round(fixed, 1), "ratio": round(fixed / alone, 2)}
     for structure in ("enforced", "free"):
         engine.__dict__.pop("_batcher", None)  # nothing remembered from an earlier run
         rate, complete = await _served(engine, asked, structure, folder)
@@ -93,6 +95,12 @@ def _one_by_one(engine: Any, asked: list[str]) -> int:
     from xinglin import schema
 
     return sum(engine.complete([schema.messages(text)], max_new_tokens=TOKENS)[0].completion_tokens for text in asked)
+
+
+def _one_batch(engine: Any, asked: list[str]) -> int:
+    from xinglin import schema
+
+    return sum(reply.completion_tokens for reply in engine.complete(list(map(schema.messages, asked)), max_new_tokens=TOKENS))
 
 
 async def _served(engine: Any, asked: list[str], structure: str, folder: str) -> tuple[float, int]:
