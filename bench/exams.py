@@ -100,7 +100,7 @@ def outputs(desk: Desk, side: Any, mode: str, questions: list[exams.Question]) -
 
 
 def compare(engine: Engine, model: str, exam: str, path: str, mode: str, folder: Path) -> dict[str, Any]:
-    most, side, desk = MOST[exam], of_engine(engine, "base", False, {"copy": model}), Desk(folder / f"{exam}.jsonl", 16)
+    most, side, desk = MOST[exam], of_engine(engine, "base", False, {"copy": model}), Desk(folder / f"answers-{exam}.jsonl", 16)
     paper = papers.paper(path, most, 42)
     questions = (exams.single(paper) if mode == "likelihood" else paper).questions
     started = time.monotonic()
