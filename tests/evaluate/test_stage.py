@@ -1,13 +1,17 @@
 """The stage on a real engine: the adapter is switched off and on, a dead adapter is refused, the command line gates."""
 
 import json
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from adapters import adapter
 
 from xinglin import cli, records, schema
 from xinglin.engine import Engine
+from xinglin.evaluate import sides
 from xinglin.records import Record
+from xinglin.serve.chat import Chat
 
 
 @pytest.fixture
@@ -95,3 +99,13 @@ def test_a_question_longer_than_the_context_stops_nothing(recipe, tiny, tmp_path
     assert [(exam["mode"], exam["row"]["n"]) for exam in results["exams"]] == [("chat", 2), ("likelihood", 2)]
     assert all("1 题超出模型上下文，未作答" in exam["left_out"] for exam in results["exams"])
     assert "the model's context holds" in capsys.readouterr().err
+
+
+def test_the_terminal_shows_side_by_side_what_evaluate_scores(tiny, tmp_path):
+    adapter(tiny, tmp_path / "adapter", 0.5)
+    engine, written = Engine.load(str(tiny), tmp_path / "adapter"), []
+    short = SimpleNamespace(stream=partial(engine.stream, max_new_tokens=24), adapter=engine.adapter, name=engine.name)
+    Chat(short, (False, True), written.append, sections=False).ask("肚子胀怎么办")
+    base, tuned = (side.complete([schema.messages("肚子胀怎么办")], 24)[0]["text"] for side in sides.pair(engine, "none"))
+    assert base != tuned
+    assert f"── base ──\n{base}\n── tuned ──\n{tuned}\n" in "".join(written)
