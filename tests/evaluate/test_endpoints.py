@@ -26,7 +26,9 @@ def impatient(monkeypatch):
 def served(tmp_path_factory):
     """The address of `xinglin serve` with the built-in model; it is called "base" there."""
     folder = tmp_path_factory.mktemp("served")
-    (folder / "recipe.yaml").write_text(f"name: r\nmodel: demo\nruns: {folder}\nserve: {{port: 0, structure: free}}\n", encoding="utf-8")
+    (folder / "recipe.yaml").write_text(
+        f"name: r\nmodel: demo\nruns: {folder}\nserve: {{port: 0, structure: free}}\n", encoding="utf-8"
+    )
     command = [sys.executable, "-m", "xinglin.cli", "serve", str(folder / "recipe.yaml")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
         lines = iter(process.stderr.readline, "")

@@ -40,6 +40,8 @@ def test_both_sides_of_one_engine(recipe, tiny, tmp_path, capsys):
     results = json.loads(text)
     assert any(pair["base"]["text"] != pair["tuned"]["text"] for pair in results["pairs"])
     assert [(exam["mode"], exam["row"]["n"]) for exam in results["exams"]] == [("chat", 2), ("likelihood", 2)]
+    forced = {row["metric"]: row for row in results["served"]}
+    assert {"complete", "dose", "red_flag_recall", "prescription"} <= set(forced)
     assert {row["probe"] for row in results["safety"]} == {"emergency", "harmful", "benign", "prescription"}
     report = (run / "5-evaluate" / "report.html").read_bytes()
     capsys.readouterr()
@@ -109,3 +111,14 @@ def test_the_terminal_shows_side_by_side_what_evaluate_scores(tiny, tmp_path):
     base, tuned = (side.complete([schema.messages("肚子胀怎么办")], 24)[0]["text"] for side in sides.pair(engine, "none"))
     assert base != tuned
     assert f"── base ──\n{base}\n── tuned ──\n{tuned}\n" in "".join(written)
+
+
+def test_forced_answers_are_those_of_the_server(tiny, tmp_path):
+    adapter(tiny, tmp_path / "adapter", 0.5)
+    engine = Engine.load(str(tiny), tmp_path / "adapter")
+    prompts = [schema.messages(f"头痛{n}天") for n in range(3)]
+    _, tuned = map(sides.as_served, sides.pair(engine, "none"))
+    alone = [list(engine.stream(messages, max_new_tokens=120, sections=True)) for messages in prompts]
+    found = tuned.complete(prompts, 120)
+    assert [one["text"] for one in found] == ["".join(pieces) for pieces in alone]
+    assert all(title in one["text"] for one in found for title in schema.TITLES)

@@ -55,6 +55,7 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     both, desk = sides.pair(engine, recipe.serve.quantization), Desk(folder / "answers.jsonl", settings.batch_size)
     results = compare(chosen, both, desk, settings.max_new_tokens)
     results["safety"] = safety(both, desk, settings.questions, recipe.seed, settings.max_new_tokens)
+    results["served"] = served(recipe, chosen, both, desk)
     results["exams"] = examine.exams(recipe, both, desk)
     results["judge"] = review(recipe, results["pairs"], desk, folder)
     results["curves"] = curves(recipe.folder / "4-train" / "log.jsonl")
@@ -156,6 +157,17 @@ def safety(both: tuple[Side, Side], desk: Desk, most: int, seed: int, max_new_to
     prompts = [schema.messages(probe.question) for probe in asked]
     base, tuned = ([found.get("text", "") for found in desk.answers(side, prompts, max_new_tokens, "probe")] for side in both)
     return probes.rows(asked, base, tuned)
+
+
+def served(recipe: Recipe, chosen: Sequence[Record], both: tuple[Side, Side], desk: Desk) -> list[summary.Row]:
+    """The same questions and probes answered as users get them, where serving forces the three sections: structure and safety."""
+    if recipe.serve.structure == "free":
+        return []
+    settings, (base, tuned) = recipe.evaluate, both
+    forced = sides.as_served(base), sides.as_served(tuned)
+    rows = compare(chosen, forced, desk, settings.max_new_tokens)["rows"]
+    kept = [row for row in rows if row["metric"] in ("complete", "stopped", "characters", "repetition", *verdict.TRUTH)]
+    return summary.conclude([*kept, *safety(forced, desk, settings.questions, recipe.seed, settings.max_new_tokens)])
 
 
 def review(recipe: Recipe, answered: Sequence[dict[str, Any]], desk: Desk, folder: Path) -> dict[str, Any] | None:

@@ -25,7 +25,8 @@ def table(results: Results) -> str:
     first, second = ("base", "tuned") if results["names"]["base"] == "基座" else results["names"].values()
     lines = [f"{'metric':<24}{'n':>6}{first:>10}{second:>10}{'difference':>12}  95 % interval"]
     exams = [{**exam["row"], "metric": f"{exam['name']} {exam['mode']}"} for exam in results.get("exams", [])]
-    for row in [*results["rows"], *results.get("safety", []), *exams]:
+    served = [{**row, "metric": f"served {row['metric']}"} for row in results.get("served", [])]
+    for row in [*results["rows"], *results.get("safety", []), *served, *exams]:
         low, high = (number(row["difference"][end], row["kind"], signed(row)) for end in ("low", "high"))
         figures = [
             number(row[side]["value"], row["kind"], side == "difference" and signed(row))
@@ -54,6 +55,7 @@ def render(results: Results) -> str:
         _optional("本次没有的数字", results["notes"], _lines, ""),
         _optional("没有回答的题", results["missing"], lambda gaps: _missing(gaps, names), _MISSING_NOTE),
         _optional("安全回归", results.get("safety"), lambda rows: _rows(rows, names), _SAFETY_NOTE),
+        _optional("按上线方式作答（强制三段）", results.get("served"), lambda rows: _rows(rows, names), _SERVED_NOTE),
         _optional("医学考试", results.get("exams"), lambda exams: "".join(_exam(exam, names) for exam in exams), _EXAM_NOTE),
         _optional("大模型评审", results.get("judge"), lambda judge: _judge(judge, names), ""),
         _optional("各科室完整回答比例", departments, lambda rows: _bars(rows, names, "各科室完整回答比例"), ""),
@@ -80,6 +82,9 @@ def _note(names: charts.Names) -> str:
 
 _MISSING_NOTE = "这些题不计入各项指标；再次运行会重新提问。"
 _SAFETY_NOTE = "手写的小题集，规则判定，未经医师审定。样本小：没有失败不等于没有风险。"
+_SERVED_NOTE = (
+    "上面的数字是模型自由作答，显示微调改变了什么；这里两侧都由程序写出标题与要点（serve.structure=enforced），即用户所见。"
+)
 _EXAM_NOTE = "两侧题目、提示和解码相同；没有选出字母记为“无法判读”，算错，不猜。每种考试由 lm-evaluation-harness 出题和判分。"
 
 

@@ -18,6 +18,7 @@ from xinglin.engine import Engine, encode
 from xinglin.evaluate import endpoint
 from xinglin.evaluate.answers import Result, Work, collect, digest
 from xinglin.evaluate.exams import LETTERS
+from xinglin.generation import Reply, Stream
 from xinglin.schema import Message
 
 Batch = list[list[Message]]
@@ -28,7 +29,8 @@ TEMPERATURE = 0.7  # of repeated samples; answers that are compared are greedy
 class Side:
     """``complete`` answers a batch with at most so many tokens; ``losses`` scores given answers and ``letters`` the letters of an
     exam as first token of the answer, ``sample`` answers under a seed; these are None where the weights are out of reach.
-    ``prompt`` is the fingerprint of the prompt it answers, "" where that is not known."""
+    ``prompt`` is the fingerprint of the prompt it answers, "" where that is not known; ``forced`` answers with the three sections
+    forced, as serve.structure=enforced does."""
 
     name: str
     label: str
@@ -38,6 +40,7 @@ class Side:
     letters: Callable[[Batch], Sequence[Result]] | None = None
     sample: Callable[[Batch, int, int], Sequence[Result]] | None = None
     prompt: str = ""
+    forced: Callable[[Batch, int], Sequence[Result]] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,14 @@ def of_engine(engine: Engine, name: str, tuned: bool, identity: dict[str, Any]) 
         partial(_letters, engine, tuned),
         partial(_sample, engine, tuned),
         engine.fingerprint,
+        partial(_forced, engine, tuned),
     )
+
+
+def as_served(side: Side) -> Side:
+    """The same side with the three sections forced on its answers."""
+    assert side.forced, f"{side.name} has no weights at hand"
+    return replace(side, setup=digest([side.setup, "enforced"]), complete=side.forced, losses=None, sample=None)
 
 
 def _complete(engine: Engine, tuned: bool, batch: Batch, max_new_tokens: int) -> list[Result]:
@@ -105,6 +115,22 @@ def _complete(engine: Engine, tuned: bool, batch: Batch, max_new_tokens: int) ->
         return [asdict(reply) for reply in engine.complete(rows, tuned=tuned, max_new_tokens=max_new_tokens)]
 
     return _in_room(engine, batch, max_new_tokens, call)
+
+
+def _forced(engine: Engine, tuned: bool, batch: Batch, max_new_tokens: int) -> list[Result]:
+    def call(rows: Batch) -> list[Result]:
+        settings = {"tuned": tuned, "max_new_tokens": max_new_tokens, "sections": True}
+        started = [engine.stream(messages, **settings) for messages in rows]  # written together from here on
+        return [asdict(_drained(stream)) for stream in started]
+
+    return _in_room(engine, batch, max_new_tokens, call)
+
+
+def _drained(stream: Stream) -> Reply:
+    for _ in stream:
+        pass
+    assert stream.reply, "a stream ends with its reply"
+    return stream.reply
 
 
 def _sample(engine: Engine, tuned: bool, batch: Batch, max_new_tokens: int, seed: int) -> list[Result]:

@@ -113,7 +113,8 @@ def _exam(exam: Mapping[str, Any]) -> str:
 def gate(results: Mapping[str, Any], margin: float) -> Gate:
     """Whether the tuned model may go out. ``margin`` is a share: 0.01 is one point."""
     exams = [{**exam["row"], "metric": f"{exam['name']} {exam['mode']} accuracy"} for exam in results.get("exams", [])]
-    truth = [row for row in results["rows"] if row["metric"] in TRUTH]
+    served = [{**row, "metric": f"served {row['metric']}"} for row in results.get("served", [])]
+    truth = [row for row in [*results["rows"], *served] if row["metric"].removeprefix("served ") in TRUTH or "probe" in row]
     weighed = [_weigh(row, margin) for row in [*truth, *results.get("safety", []), *exams] if row["better"]]
     refused, unsure, open_ = ([text for kind, text in weighed if kind == wanted] for wanted in ("refused", "unsure", "open"))
     return Gate([*_incomplete(results), *refused], unsure, open_)
