@@ -11,7 +11,8 @@ from http.server import ThreadingHTTPServer
 import pytest
 from mock_hub import Hub
 
-from xinglin.evaluate import papers
+from xinglin import config
+from xinglin.evaluate import examine, papers
 
 
 @pytest.fixture
@@ -77,3 +78,11 @@ def test_a_sample_is_fixed_and_counted(tmp_path):
     assert exam == papers.paper(str(path), 5, 3)
     assert (len(exam.questions), exam.left_out) == (5, ["从 20 题中抽取 5 题"])
     assert len(papers.paper(str(path), 0, 3).questions) == 20
+
+
+def test_exams_without_the_harness_are_one_line_before_any_work(monkeypatch, tmp_path):
+    monkeypatch.setattr(examine, "find_spec", lambda name: None)
+    recipe = config.build({"model": "demo", "evaluate": {"exams": [str(tmp_path)]}})
+    with pytest.raises(ValueError, match=r"pip install 'xinglin\[exams\]'"):
+        examine.inputs(recipe)
+    assert examine.inputs(config.build({"model": "demo"})) == []
