@@ -197,7 +197,10 @@ async def chat(
 
 
 def _cause(error: aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError) -> str:
-    return error.os_error.strerror or "no answer" if isinstance(error, aiohttp.ClientConnectorError) else "no answer"
+    if not isinstance(error, aiohttp.ClientConnectorError):
+        return "no answer"
+    number = error.os_error.errno or 0
+    return os.strerror(number) if number > 0 else error.os_error.strerror or "no answer"
 
 
 def _not_trusted(error: Exception, endpoint: Endpoint) -> Reply:
