@@ -155,7 +155,8 @@ class Sender:
         usage = reply.usage or llm.Usage()
         self.pace.leave(reply, expected, usage.prompt + usage.completion)
         if not reserved:
-            self.stop(f"rewrite.budget={self.purse.budget:g}: {self.purse.spent:.4f} spent, the next one may cost {most:.4f}; raise it to go on")
+            spent = f"{self.purse.spent:.4f} spent, the next request may cost {most:.4f}"
+            self.stop(f"rewrite.budget={self.purse.budget:g}: {spent}; raise it to go on")
             return None, entry
         price, lost = rules.price_of(prices, endpoint.model, usage), most if reply.lost else 0.0
         await self.purse.settle(most, price + lost)
