@@ -37,7 +37,7 @@ METRICS = (
     Metric("repetition", "重复片段占比", "share", "lower"),
     Metric("distinct_1", "不同词占比 distinct-1", "share", ""),
     Metric("distinct_2", "不同词对占比 distinct-2", "share", ""),
-    Metric("bleu4", "BLEU-4（与参考回答）", "share", "higher"),
+    Metric("bleu4", "BLEU-4（与参考回答，逐条平均）", "share", "higher"),
     Metric("rouge1", "ROUGE-1", "share", "higher"),
     Metric("rouge2", "ROUGE-2", "share", "higher"),
     Metric("rougeL", "ROUGE-L", "share", "higher"),
