@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xinglin import processes
 from xinglin.config import Recipe, Train
 
 GIB = 2**30
@@ -103,8 +102,7 @@ def knows(folder: Path) -> bool:
 def for_recipe(recipe: Recipe, folder: Path, rows: "Rows | None" = None) -> Plan:
     """The plan of a recipe on this machine's device, for a model it ``knows``."""
     have, gpu = free_memory()
-    shards = processes.count() if os.environ.get("ACCELERATE_USE_FSDP") == "true" else 1
-    return plan(read_shape(folder), recipe.train, have, gpu, rows, shards)
+    return plan(read_shape(folder), recipe.train, have, gpu, rows)
 
 
 def free_memory() -> tuple[int, bool]:
@@ -146,19 +144,18 @@ def shape(values: Mapping[str, Any], name: str = "config.json") -> Shape:
     )  # fmt: skip
 
 
-def plan(model: Shape, train: Train, have: int, gpu: bool, rows: "Rows | None" = None, shards: int = 1) -> Plan:
+def plan(model: Shape, train: Train, have: int, gpu: bool, rows: "Rows | None" = None) -> Plan:
     """What ``train`` takes on one device of ``have`` bytes, and the changes that make it fit.
 
-    ``rows`` are the real lengths; without them every row is taken to be ``train.max_length`` long. ``shards``: among how many
-    devices FSDP divides weights, gradients and optimizer.
+    ``rows`` are the real lengths; without them every row is taken to be ``train.max_length`` long.
     """
     rows = rows or Rows.longest(train)
-    made = Plan(parts(model, train, gpu, rows, shards), have)
+    made = Plan(parts(model, train, gpu, rows), have)
     if made.fits:
         return made
     for changes in attempts(train):
         changed = train.model_copy(update=changes)
-        if sum(parts(model, changed, gpu, rows, shards).values()) <= have:
+        if sum(parts(model, changed, gpu, rows).values()) <= have:
             return Plan(made.parts, have, tuple(f"train.{key}={_yaml(value)}" for key, value in changes.items()))
     return made
 
@@ -206,15 +203,15 @@ class Rows:
         return Rows(math.ceil(self.tokens * share), math.ceil(self.supervised * share), train.micro_batch_size)
 
 
-def parts(model: Shape, train: Train, gpu: bool, rows: Rows, shards: int = 1) -> dict[str, int]:
+def parts(model: Shape, train: Train, gpu: bool, rows: Rows) -> dict[str, int]:
     """Bytes on one device by what takes them, largest first."""
     rows, moving = rows.scaled(train), trained(model, train)
     per_token = activations(model, train, gpu)
     resting = {
-        "weights": weights(model, train, gpu) // shards,
-        "adapter": 0 if train.method == "full" else 4 * moving // shards,
-        "gradients": 4 * moving // shards,
-        "optimizer": 8 * moving // shards,  # AdamW's two moments in fp32
+        "weights": weights(model, train, gpu),
+        "adapter": 0 if train.method == "full" else 4 * moving,
+        "gradients": 4 * moving,
+        "optimizer": 8 * moving,  # AdamW's two moments in fp32
         "library": CONTEXT,
     }
     passing = {

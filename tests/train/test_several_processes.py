@@ -61,6 +61,12 @@ def test_a_batch_that_cannot_be_shared_out_is_one_line(recipe, monkeypatch):
         stage.divide(recipe)
 
 
+def test_divided_weights_are_refused(recipe, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="each holds the whole model; start without FSDP"):
+        stage.divide(recipe)
+
+
 def test_other_stages_run_in_one_process(recipe, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="split: runs in one process"):

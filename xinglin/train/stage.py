@@ -8,6 +8,7 @@ and card), ``checkpoints/``, ``log.jsonl`` and ``log.csv`` (one row per log line
 
 import importlib.metadata
 import importlib.util
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -78,7 +79,9 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
 
 
 def divide(recipe: Recipe) -> None:
-    """Raise ``ValueError`` where the rows of a step cannot be shared out among the processes."""
+    """Raise ``ValueError`` where the rows of a step cannot be shared out among the processes, or the weights should be."""
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        raise ValueError("train: several processes share the rows, each holds the whole model; start without FSDP")
     settings, devices = recipe.train, processes.count()
     if settings.batch_size % (settings.micro_batch_size * devices):
         rows = f"train.micro_batch_size={settings.micro_batch_size} on {devices} devices"
