@@ -3,7 +3,7 @@
 In: the answers of a step, and the columns of their rows. Out: for each answer a number from 0 to 1, or None where a reward does
 not apply to its row::
 
-    complete(completions=[[{"role": "assistant", "content": "一、病情分析…"}]], choice=[""])    [1.0]
+    complete(completions=[[{"role": "assistant", "content": answer}]], choice=[""])    [1.0]
 """
 
 from collections.abc import Sequence
