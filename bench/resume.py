@@ -98,6 +98,8 @@ def trial(
     whole_ones = [path for path in checkpoints(recipe) if (path / "trainer_state.json").exists()]
     partial = len(checkpoints(recipe)) - len(whole_ones)
     log_lines = len((recipe.folder / "batches.jsonl").read_text().splitlines())
+    with open(recipe.folder / "batches.jsonl", "a", encoding="utf-8") as file:
+        file.write("[-1, 0]\n")  # here it was killed: what follows is a step begun anew
     finish(recipe)
     found = adapter(recipe)
     result = {
@@ -145,10 +147,11 @@ def seen(recipe: config.Recipe) -> dict[int, list[int]]:
     previous = -1
     for line in (recipe.folder / "batches.jsonl").read_text(encoding="utf-8").splitlines():
         step, ids = json.loads(line)
+        if step == -1:
+            previous = -1
+            continue
         if step != previous:
             found[step] = []
-        if len(found[step]) == SETTINGS["batch_size"] // SETTINGS["micro_batch_size"]:
-            found[step] = []  # the same step again
         found[step].append(ids)
         previous = step
     return found
