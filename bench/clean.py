@@ -75,9 +75,9 @@ def generate(count: int, seed: int = 7) -> Iterator[dict[str, str]]:
 
 
 def asked_anew(draw: random.Random, asked: Sequence[str]) -> str:
-    """The beginning of one question and the end of another: as long as real ones, and seldom like any other."""
-    first, second = draw.choice(asked), draw.choice(asked)
-    return first[: draw.randint(8, 40)] + "，" + second[-draw.randint(8, 40) :]
+    """Pieces of three questions, of like length: as long as real ones, and even among millions seldom like any other."""
+    starts = ((question, draw.randrange(max(len(question) - 15, 1))) for question in draw.choices(asked, k=3))
+    return "，".join(question[start : start + draw.randint(8, 16)] for question, start in starts)
 
 
 def edited(draw: random.Random, row: dict[str, str]) -> dict[str, str]:

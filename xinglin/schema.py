@@ -81,6 +81,7 @@ _HEADING = re.compile(
     r"(?P<inner>\*\*|【|\[)?(?P<title>" + "|".join((*TITLES, *ALIASES)) + r")"
     r"[ \t　]*(?:\*\*|】|\])?[ \t　]*(?P<colon>[:：])?(?:\*\*)?[ \t　]*(?P<rest>.*)$"
 )
+_TITLE = re.compile("|".join((*TITLES, *ALIASES)))
 _LABEL = re.compile(
     r"^[ \t　]*(?:[-*•]|[（(]?[1-9１-９][）)、.．])?[ \t　]*(?:\*\*)?(?P<label>[^：:\n]{2,10})(?:\*\*)?[:：](?:\*\*)?"
 )
@@ -148,7 +149,7 @@ def check(text: str) -> list[str]:
 
     Complete: all three sections, in order, none empty or repeated, and the last sentence finished.
     """
-    _, found = _split(text)
+    found = _split(text)[1] if _TITLE.search(text) else []
     order = [title for title, _ in found]
     problems = [f"section missing: {title}" for title in TITLES if title not in order]
     problems += [f"section repeated: {title}" for title in TITLES if order.count(title) > 1]

@@ -8,6 +8,7 @@ In: texts. Out: pairs of rows whose sets of character 5-grams overlap by the thr
 """
 
 import functools
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -23,6 +24,7 @@ REACH = 64  # neighbours each row of a long run of candidates is compared with
 Hashes = NDArray[np.uint64]
 Positions = NDArray[np.int64]
 
+_PACK = struct.Struct(f"{PERMUTATIONS}I").pack  # a signature: numbers of 32 bits
 _MULTIPLIERS = np.array(
     [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F], np.uint64
 )
@@ -65,7 +67,8 @@ def _band_hashes(texts: Sequence[str], bands: int) -> Hashes:
 
     hashes, offsets = gram_hashes(texts)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets.astype(np.uint64), PERMUTATIONS, SEED)
-    signature = np.array(matrix.to_rows(), np.uint64).reshape(len(texts), bands, -1)
+    packed = b"".join([_PACK(*row) for row in matrix.to_rows()])  # twice as fast as np.array on lists
+    signature = np.frombuffer(packed, np.uint32).astype(np.uint64).reshape(len(texts), bands, -1)
     folded = np.zeros((len(texts), bands), np.uint64)
     for column in range(signature.shape[2]):
         folded = (folded ^ signature[:, :, column]) * _MULTIPLIERS[0]

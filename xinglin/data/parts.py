@@ -117,7 +117,7 @@ def write_outcome(parts: Sequence[Part], number: int) -> int:
     best, groups = (np.load(part.stem.with_name(f"{name}.npy"), mmap_mode="r") for name in ("best", "groups"))
     tally = report.Tally()
     with records.atomic(part.file("kept")) as kept, records.atomic(part.file("lost")) as lost:
-        for row, kinds in _outcomes(part, int(places.starts[number]), clusters.Fates(best, groups, places)):
+        for row, kinds in _outcomes(part, places.starts[number], clusters.Fates(best, groups, places)):
             tally.add(row, kinds)
             (kept if isinstance(row, Record) else lost).write(records.to_json(row) + "\n")
     records.write_json(part.file("json"), tally.state())
