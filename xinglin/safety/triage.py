@@ -42,6 +42,7 @@ CLASSIFIER_MESSAGE = (
     "如果有伤害自己的念头，请拨打110或全国统一心理援助热线12356（不保证24小时接通），并请身边的人陪着您。"
 )
 PIECE = 4  # characters; shorter pieces between spaces are words typed apart
+WITHIN = 40  # characters the matches of one list may lie apart: one or two clauses
 MARGIN = 20  # characters a match may itself be long
 MATCHES_LOOKED_AT = 12  # per pattern; repeating one word a thousand times must not cost time
 
@@ -57,10 +58,10 @@ class Alert:
 
 @dataclass(frozen=True)
 class Patterns:
-    """Patterns that must match close together. ``needs``: for each, signs of which the text must hold one (empty: not known)."""
+    """Patterns that must match close together. ``needs``: bits of the sets of signs (``Knowledge.bits``) a text must hold."""
 
     all: tuple[re.Pattern[str], ...]
-    needs: tuple[frozenset[str], ...]
+    needs: int
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,9 @@ class Knowledge:
 
     ``sounds``: the syllable of a character. ``meant``: words by the first two syllables, longest first, with all syllables.
     ``real``: pairs of characters that sound like the start of such a word and are none.
+
+    ``bits``: for a sign, the sets of signs it stands in, one bit each. A pattern cannot match a text that holds no sign of one
+    of its sets; most lists are passed over by one comparison of numbers instead of a search.
     """
 
     rules: tuple[Rule, ...]
@@ -98,6 +102,7 @@ class Knowledge:
     dialect: re.Pattern[str]
     typo: re.Pattern[str]
     idioms: re.Pattern[str]
+    bits: dict[str, int]
     sounds: dict[str, str]
     meant: dict[tuple[str, str], list[tuple[list[str], str]]]
     real: frozenset[str]
@@ -125,8 +130,9 @@ class Text:
     found: dict[re.Pattern[str], list[tuple[int, int]]] = field(default_factory=dict, compare=False)
 
     @functools.cached_property
-    def signs(self) -> frozenset[str]:
-        return frozenset(self.plain)
+    def holds(self) -> int:
+        """The bits of all sets of signs the text holds one of."""
+        return functools.reduce(operator.or_, (load().bits.get(sign, 0) for sign in set(self.plain)), 0)
 
 
 def triage(texts: Sequence[str]) -> Alert | None:
@@ -286,13 +292,15 @@ def load() -> Knowledge:
     """The rules that ship with the package, highest level first."""
     data = json.loads(Path(__file__).with_name("triage.json").read_text(encoding="utf-8"))
     words = data["words"]
-    rules = [_rule(entry, words) for entry in data["rules"]]
+    sets: dict[frozenset[str], int] = {}
+    rules = [_rule(entry, words, sets) for entry in data["rules"]]
     rules.sort(key=lambda rule: -LEVELS.index(rule.level))
     scopes = {name: re.compile(_expand(pattern, words)) for name, pattern in data["scopes"].items()}
     table = str.maketrans(data["traditional"]["from"], data["traditional"]["to"])
     dialect, typo = _any_of(data["dialect"]), _any_of(data["typos"])
     idioms = re.compile(_expand("|".join(data["idioms"]), words))
-    return Knowledge(tuple(rules), scopes, table, {**data["dialect"], **data["typos"]}, dialect, typo, idioms, *_sounds())
+    respelled = {**data["dialect"], **data["typos"]}
+    return Knowledge(tuple(rules), scopes, table, respelled, dialect, typo, idioms, _bits(sets), *_sounds())
 
 
 def _any_of(words: Iterable[str]) -> re.Pattern[str]:
@@ -309,18 +317,25 @@ def _sounds() -> tuple[dict[str, str], dict[tuple[str, str], list[tuple[list[str
     return sounds, meant, frozenset(data["real"].split())
 
 
-def _rule(entry: dict[str, Any], words: dict[str, str]) -> Rule:
-    when, sure = (_lists(entry.get(name, ()), words) for name in ("when", "sure"))
+def _rule(entry: dict[str, Any], words: dict[str, str], sets: dict[frozenset[str], int]) -> Rule:
+    when, sure = (tuple(_patterns(one, words, sets) for one in entry.get(name, ())) for name in ("when", "sure"))
     despite = frozenset(entry.get("despite", ()))
-    return Rule(entry["id"], entry["group"], entry["level"], entry["message"], when, sure, entry.get("within", 60), despite)
+    return Rule(entry["id"], entry["group"], entry["level"], entry["message"], when, sure, entry.get("within", WITHIN), despite)
 
 
-def _lists(lists: Sequence[Sequence[str]], words: dict[str, str]) -> tuple[Patterns, ...]:
-    return tuple(_patterns([_expand(pattern, words) for pattern in patterns]) for patterns in lists)
+def _patterns(written: Sequence[str], words: dict[str, str], sets: dict[frozenset[str], int]) -> Patterns:
+    """Compile one list; ``sets`` numbers the sets of signs as they come."""
+    expanded = [_expand(pattern, words) for pattern in written]
+    needed = {signs for pattern in expanded for signs in _needed(pattern)}
+    return Patterns(tuple(map(re.compile, expanded)), sum(1 << sets.setdefault(signs, len(sets)) for signs in needed))
 
 
-def _patterns(expanded: Sequence[str]) -> Patterns:
-    return Patterns(tuple(map(re.compile, expanded)), tuple(map(_needed, expanded)))
+def _bits(sets: dict[frozenset[str], int]) -> dict[str, int]:
+    bits: dict[str, int] = {}
+    for signs, place in sets.items():
+        for sign in signs:
+            bits[sign] = bits.get(sign, 0) | 1 << place
+    return bits
 
 
 def _expand(pattern: str, words: dict[str, str]) -> str:
@@ -330,30 +345,29 @@ def _expand(pattern: str, words: dict[str, str]) -> str:
     return pattern
 
 
-def _needed(pattern: str) -> frozenset[str]:
-    """Signs of which every text that matches holds at least one; empty when there is no such set."""
+def _needed(pattern: str) -> set[frozenset[str]]:
+    """Sets of signs; every text that matches holds at least one sign of each."""
     return _needed_of(_parser.parse(pattern))
 
 
-def _needed_of(parsed: Any) -> frozenset[str]:
-    """The smallest set that any of the parts, which must all match, gives."""
-    return min((needed for part in parsed if (needed := _needed_of_part(*part))), key=len, default=frozenset())
+def _needed_of(parsed: Any) -> set[frozenset[str]]:
+    return {signs for part in parsed for signs in _needed_of_part(*part)}
 
 
-def _needed_of_part(kind: Any, value: Any) -> frozenset[str]:
+def _needed_of_part(kind: Any, value: Any) -> set[frozenset[str]]:
     match str(kind):
         case "LITERAL":
-            return frozenset(chr(value))
+            return {frozenset(chr(value))}
         case "IN" if all(str(name) == "LITERAL" for name, _ in value):
-            return frozenset(chr(sign) for _, sign in value)
+            return {frozenset(chr(sign) for _, sign in value)}
         case "SUBPATTERN":
             return _needed_of(value[3])
         case "MAX_REPEAT" if value[0] > 0:
             return _needed_of(value[2])
         case "BRANCH":
             branches = [_needed_of(branch) for branch in value[1]]
-            return frozenset().union(*branches) if all(branches) else frozenset()
-    return frozenset()
+            return {frozenset().union(*(min(signs, key=len) for signs in branches))} if all(branches) else set()
+    return set()
 
 
 # ---------------------------------------------------------------- normalising
@@ -405,7 +419,7 @@ def _counts(lists: Sequence[Patterns], rule: Rule, text: Text) -> bool:
 
 
 def _possible(patterns: Patterns, text: Text) -> bool:
-    return not any(needed and needed.isdisjoint(text.signs) for needed in patterns.needs)
+    return patterns.needs & text.holds == patterns.needs
 
 
 def _all_match(patterns: Patterns, rule: Rule, text: Text, scopes: dict[str, re.Pattern[str]]) -> bool:
@@ -462,6 +476,8 @@ def _silenced(text: Text, span: tuple[int, int], scopes: dict[str, re.Pattern[st
     if _since("past", clause, "lately", scopes) or (scopes["over"].search(rest) and _since("past", before, "now", scopes)):
         yield "past"
     if not here and scopes["settled"].search(sentence):
+        yield "past"
+    if scopes["treated"].search(rest) and not scopes["worse"].search(rest):
         yield "past"
     if scopes["supposed"].search(before):
         yield "supposed"
