@@ -25,7 +25,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, chain, pairwise, product, repeat
+from itertools import accumulate, chain, islice, pairwise, product, repeat
 from pathlib import Path
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any
@@ -127,7 +127,7 @@ class Text:
 
     plain: str
     breaks: tuple[int, ...]
-    found: dict[re.Pattern[str], list[tuple[int, int]]] = field(default_factory=dict, compare=False)
+    found: dict[str, list[tuple[int, int]]] = field(default_factory=dict, compare=False)
 
     @functools.cached_property
     def holds(self) -> int:
@@ -324,10 +324,16 @@ def _rule(entry: dict[str, Any], words: dict[str, str], sets: dict[frozenset[str
 
 
 def _patterns(written: Sequence[str], words: dict[str, str], sets: dict[frozenset[str], int]) -> Patterns:
-    """Compile one list; ``sets`` numbers the sets of signs as they come."""
-    expanded = [_expand(pattern, words) for pattern in written]
-    needed = {signs for pattern in expanded for signs in _needed(pattern)}
-    return Patterns(tuple(map(re.compile, expanded)), sum(1 << sets.setdefault(signs, len(sets)) for signs in needed))
+    """Compile one list, what is found least often first; ``sets`` numbers the sets of signs as they come."""
+    needed = {(expanded := _expand(pattern, words)): _needed(expanded) for pattern in written}
+    rarest_first = sorted(needed, key=lambda expanded: min(map(len, needed[expanded]), default=len(expanded)))
+    every = {signs for several in needed.values() for signs in several}
+    return Patterns(tuple(map(_compiled, rarest_first)), sum(1 << sets.setdefault(signs, len(sets)) for signs in every))
+
+
+@functools.cache
+def _compiled(expanded: str) -> re.Pattern[str]:
+    return re.compile(expanded)
 
 
 def _bits(sets: dict[frozenset[str], int]) -> dict[str, int]:
@@ -440,11 +446,11 @@ def _live(spans: Sequence[tuple[int, int]], rule: Rule, text: Text, scopes: dict
 
 
 def _matches(pattern: re.Pattern[str], text: Text) -> list[tuple[int, int]]:
-    if pattern not in text.found:
-        text.found[pattern] = [
-            found.span() for _, found in zip(range(MATCHES_LOOKED_AT), pattern.finditer(text.plain), strict=False)
-        ]
-    return text.found[pattern]
+    """The first matches, looked for once a text. Kept under what is written, since the hash of a pattern is not kept by it."""
+    spans = text.found.get(pattern.pattern)
+    if spans is None:
+        spans = text.found[pattern.pattern] = [found.span() for found in islice(pattern.finditer(text.plain), MATCHES_LOOKED_AT)]
+    return spans
 
 
 def _spread(spans: Sequence[tuple[int, int]]) -> int:
