@@ -186,6 +186,60 @@ def test_a_question_about_means_of_death_counts_however_it_is_put(text: str) -> 
     assert level(text) == "A"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "爷爷去年心梗抢救过来了，上个月出院，现在恢复得很好，能打太极吗",
+        "外甥小腿被狗咬的，当天打了球蛋白和疫苗，今天该打第三针，流清鼻涕能打吗",
+        "生老大的时候产后大出血输过血，现在怀老二18周产检都好，要备血吗",
+        "孩子吞了硬币，昨天已经拉出来了，医生说没事，还要拍片吗",
+    ],
+)
+def test_treated_and_past_stories_that_end_well(text: str) -> None:
+    assert not is_alarm(text)
+
+
+def test_what_lies_clauses_apart_is_not_one_event() -> None:
+    near, far = "脸上长痘发红，换了药喉咙发紧喘", "脸上长痘发红，换了三家医院都说是油脂多，饮食清淡也没用，前天爬楼有点喘"
+    text, apart = module.normalise(near), module.normalise(far)
+    rule = next(rule for rule in module.load().rules if rule.id == "anaphylaxis")
+    assert module._counts(rule.when, rule, text)
+    assert not module._counts(rule.when, rule, apart)
+
+
+# ---------------------------------------------------------------- kinds that were missed once
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "妹妹桌上留了遗书，手机打不通",
+        "炭买好了，窗户封上了，都安排好了",
+        "我一个人站在大桥护栏边上，不想回去了，就想找人说说话",
+        "美工刀划的，血还在流，没人知道",
+        "大人一分钟呼吸41次，指甲发紫",
+        "脉搏只有34，走两步就要倒",
+        "高压235，头疼得看东西模糊",
+        "体温40.8，说胡话",
+        "九周的宝宝，量了38.4",
+        "还没满两个月的娃，烧到38.6",
+        "赌气一次吞了三板感冒药",
+        "癫痫今天发作第三次，中间没有醒过",
+        "今天晕了两次，脉很慢，心率35",
+        "大肚子七个月，流血不止",
+        "疝气掉下来推不回去，又硬又疼",
+        "摸到没断电的线头，手指烧焦，现在心慌",
+        "膀胱镜做完当晚打冷战，39.4",
+        "被流浪狗咬了，牙印很深，一直出血",
+        "突然看东西少了一半",
+        "剧烈头痛，呕吐是喷射出来的",
+    ],
+)
+def test_kinds_missed_in_the_third_set_in_other_words(text: str) -> None:
+    assert is_alarm(text)
+    assert by_rules([text]) is not None
+
+
 # ---------------------------------------------------------------- numbers, writing, dialect
 
 
@@ -289,7 +343,7 @@ def test_one_word_repeated_takes_no_longer() -> None:
 
 
 def test_the_sets_in_use_are_found_and_left_alone_as_they_should_be() -> None:
-    for folder in ("first", "second"):
+    for folder in ("first", "second", "third"):
         for row in rows(f"{folder}/emergency")[::12]:
             assert is_alarm(*row.get("turns", [row.get("text")])), row
         assert sum(is_alarm(*row.get("turns", [row.get("text")])) for row in rows(f"{folder}/negative")[::6]) <= 4
