@@ -483,7 +483,11 @@ def _silenced(text: Text, span: tuple[int, int], scopes: dict[str, re.Pattern[st
         yield "past"
     if not here and scopes["settled"].search(sentence):
         yield "past"
-    if scopes["treated"].search(rest) and not scopes["worse"].search(rest):
+    if (
+        scopes["treated"].search(rest)
+        and not scopes["worse"].search(rest)
+        and not scopes["now"].search(before + plain[start:end])
+    ):
         yield "past"
     if scopes["supposed"].search(before):
         yield "supposed"
