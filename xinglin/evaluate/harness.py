@@ -68,7 +68,7 @@ class Candidate(LM):  # type: ignore[misc]
         return [(scores[request.args[0]][LETTERS.index(request.args[1])], False) for request in requests]
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
-        raise NotImplementedError("exams ask for answers and letters only")
+        raise ValueError("exams ask for answers and letters only")
 
     def _note(self, contexts: Sequence[str], found: Sequence[Result]) -> None:
         self.missing |= {context for context, one in zip(contexts, found, strict=True) if "missing" in one}
