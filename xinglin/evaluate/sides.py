@@ -107,7 +107,14 @@ def of_engine(engine: Engine, name: str, tuned: bool, identity: dict[str, Any]) 
 def as_served(side: Side) -> Side:
     """The same side with the three sections forced on its answers."""
     assert side.forced, f"{side.name} has no weights at hand"
-    return replace(side, setup=digest([side.setup, "enforced"]), complete=side.forced, losses=None, sample=None)
+    return replace(
+        side,
+        name=f"{side.name} as served",
+        setup=digest([side.setup, "enforced"]),
+        complete=side.forced,
+        losses=None,
+        sample=None,
+    )
 
 
 def _complete(engine: Engine, tuned: bool, batch: Batch, max_new_tokens: int) -> list[Result]:
