@@ -5,18 +5,18 @@ In: the prepared parts of a corpus. Out, for every good row, the number of the r
     best  [0, 1, 0, 3]      row 2 is a copy of row 0
     group [0, 1, 0, 1]      row 3 asks what row 1 asks
 
-What is held for a row in memory is a few numbers; its texts stay on disk (memory-mapped) and are fetched to check candidates.
+What is held for a row in memory is a few numbers; its texts stay on disk and are read one by one to check candidates. They are
+not mapped: the pages of a mapped file count as memory of the process, 12 GB for 10 M rows.
 """
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from xinglin import schema
 from xinglin.data.duplicates import BANDS, Components, Hashes, Positions, band_hashes, jaccard, join_candidates
@@ -26,11 +26,11 @@ from xinglin.records import digest
 
 
 class Places:
-    """Good rows by their number over all parts: text, question and where they came from. Everything stays on disk, mapped."""
+    """Good rows by their number over all parts: text, question and where they came from. Everything stays on disk."""
 
     def __init__(self, good: Sequence[Path], sources: Sequence[str] = ()) -> None:
         self.paths = list(good)
-        self.texts = [_mapped(path.with_suffix(".text")) for path in good]
+        self.files = [str(path.with_suffix(".text")) for path in good]
         self.indexes = [np.asarray(np.load(path.with_suffix(".index.npy"), mmap_mode="r")) for path in good]
         self.starts = [0, *accumulate(index.shape[1] for index in self.indexes)]
         self.sources = sources
@@ -42,7 +42,16 @@ class Places:
     def text(self, number: int) -> str:
         part, place = self._find(number)
         ends = self.indexes[part][0]
-        return self.texts[part][ends[place - 1] if place else 0 : ends[place]].tobytes().decode()
+        start = int(ends[place - 1]) if place else 0
+        with open(self.files[part], "rb", buffering=0) as file:
+            file.seek(start)
+            return file.read(int(ends[place]) - start).decode()
+
+    def texts(self, part: int) -> list[str]:
+        """The texts of all rows of a part."""
+        data = Path(self.files[part]).read_bytes()
+        ends = self.indexes[part][0].tolist()
+        return [data[start:end].decode() for start, end in pairwise([0, *ends])]
 
     def question(self, number: int) -> str:
         return self.text(number).split(TURN)[-2]
@@ -64,19 +73,15 @@ def write_texts(good: Path, rows: pl.DataFrame) -> None:
     good.with_suffix(".text").write_bytes("".join(rows["text"]).encode())
 
 
-def _mapped(path: Path) -> NDArray[np.uint8]:
-    """The bytes of a file, as a plain array: the one ``memmap`` gives costs a microsecond a slice."""
-    return np.asarray(np.memmap(path, np.uint8, "r")) if path.stat().st_size else np.empty(0, np.uint8)
-
-
 class Fates(NamedTuple):
     best: Positions
     groups: Positions
     places: Places
 
-    def group(self, number: int) -> str:
+    def group(self, number: int, text: str) -> str:
         """Name of a row's question group: the hash of its earliest question, so that it stays when rows are added behind."""
-        return digest(self.places.question(int(self.groups[number])))
+        earliest = int(self.groups[number])
+        return digest(text.split(TURN)[-2] if earliest == number else self.places.question(earliest))
 
 
 def write_sketch(path: Path, texts: Sequence[str]) -> None:

@@ -117,7 +117,7 @@ def write_outcome(parts: Sequence[Part], number: int) -> int:
     best, groups = (np.load(part.stem.with_name(f"{name}.npy"), mmap_mode="r") for name in ("best", "groups"))
     tally = report.Tally()
     with records.atomic(part.file("kept")) as kept, records.atomic(part.file("lost")) as lost:
-        for row, kinds in _outcomes(part, places.starts[number], clusters.Fates(best, groups, places)):
+        for row, kinds in _outcomes(part, number, clusters.Fates(best, groups, places)):
             tally.add(row, kinds)
             (kept if isinstance(row, Record) else lost).write(records.to_json(row) + "\n")
     records.write_json(part.file("json"), tally.state())
@@ -135,28 +135,29 @@ def _places(parts: tuple[Part, ...]) -> clusters.Places:
     return clusters.Places([part.file("good") for part in parts], [part.source for part in parts])
 
 
-def _outcomes(part: Part, first: int, fates: clusters.Fates) -> Iterator[tuple[Record | Rejected, str]]:
-    """Every row of a part, in the order of the file, with the kinds of its personal data; ``first``: its first good row."""
-    kept = ((row["row"], number, row) for number, row in enumerate(_rows(part.file("good")), first))
-    lost = ((row["row"], None, row) for row in _rows(part.file("bad")))
-    for _, number, row in heapq.merge(kept, lost, key=lambda found: found[0]):
-        yield _outcome(part.source, number, row, fates), row["kinds"]
+def _outcomes(part: Part, number: int, fates: clusters.Fates) -> Iterator[tuple[Record | Rejected, str]]:
+    """Every row of part ``number``, in the order of the file, with the kinds of its personal data."""
+    texts = zip(_rows(part.file("good")), fates.places.texts(number), strict=True)
+    kept = ((row, text, place) for place, (row, text) in enumerate(texts, fates.places.starts[number]))
+    lost = ((row, row["text"], None) for row in _rows(part.file("bad")))
+    for row, text, place in heapq.merge(kept, lost, key=lambda found: found[0]["row"]):
+        yield _outcome(part.source, place, row, text, fates), row["kinds"]
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     return pl.read_ipc(path).iter_rows(named=True)
 
 
-def _outcome(source: str, number: int | None, row: dict[str, Any], fates: clusters.Fates) -> Record | Rejected:
+def _outcome(source: str, number: int | None, row: dict[str, Any], text: str, fates: clusters.Fates) -> Record | Rejected:
     """``number`` counts the good rows of all parts; None for a row that was rejected by itself."""
     origin = {"file": source, "row": row["row"]}
     if number is None:
-        return Rejected(origin, row["reason"], _beginning(row["text"]))
-    text, best = fates.places.text(number), int(fates.best[number])
+        return Rejected(origin, row["reason"], _beginning(text))
+    best = int(fates.best[number])
     if best != number:
         reason = clusters.duplicate_reason(text, fates.places.text(best), fates.places.source(best))
         return Rejected(origin, reason, _beginning(text))
-    return records.record(text.split(TURN), origin, row["department"], row["id"], fates.group(number))
+    return records.record(text.split(TURN), origin, row["department"], row["id"], fates.group(number, text))
 
 
 def _beginning(text: str) -> str:
