@@ -293,7 +293,7 @@ def main() -> None:
     parser.add_argument("part", choices=[*PARTS, "stage"])
     parser.add_argument("--arguments", default="")
     parser.add_argument("--flying", type=int, nargs="*", default=[64, 256, 1000], help="requests in flight of part rate")
-    parser.add_argument("--rounds", type=int, default=25, help="rows of part rate, as a multiple of the requests in flight")
+    parser.add_argument("--rounds", type=int, default=40, help="rows of part rate, as a multiple of the requests in flight")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="of part memory")
     parser.add_argument("--sent", type=int, default=0, help="rows of each file of part memory to send; 0: all")

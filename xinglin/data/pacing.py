@@ -16,6 +16,7 @@ from xinglin.llm import Reply
 
 CUT = 0.5
 RAISE = 16  # rounds of answers that bring the number in flight back from nothing to the most
+APART = 0.00125  # seconds between two requests, about what a row costs: bursts, whose answers would wait for each other, dissolve
 PAUSE = 120.0  # longest Retry-After obeyed, in seconds
 
 
@@ -26,7 +27,7 @@ class Pace:
         self.most, self.limit, self.flying = most, float(most), 0
         self._requests, self._tokens = _Rate(requests), _Rate(tokens)
         self._line: deque[asyncio.Future[None]] = deque()
-        self._held_until = self._cut_at = 0.0
+        self._held_until = self._cut_at = self._next = 0.0
 
     async def enter(self, tokens: int) -> None:
         if self._line or self.flying >= int(self.limit):
@@ -42,7 +43,8 @@ class Pace:
             raise
 
     async def _wait(self, tokens: int) -> None:
-        until = max(self._requests.take(1), self._tokens.take(tokens))
+        self._next = max(self._next + APART, time.monotonic())
+        until = max(self._next, self._requests.take(1), self._tokens.take(tokens))
         while (delay := max(until, self._held_until) - time.monotonic()) > 0:
             await asyncio.sleep(delay)
 

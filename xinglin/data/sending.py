@@ -28,6 +28,7 @@ from xinglin.schema import Message
 
 BACKOFF = 1.0  # seconds before the second try; doubles, with jitter, up to LONGEST
 LONGEST = 60.0
+SPARE = 1.05  # workers for each request that may be in flight
 INTERRUPTED = "interrupted"
 STREAK = 20  # rows that fail one after the other before the run stops
 
@@ -55,9 +56,9 @@ class Sender:
         self._streak = self.answers = 0
 
     async def work(self) -> None:
-        """As many workers as may be in flight share one stream of rows; none waits for another."""
+        """Workers share one stream of rows; none waits for another. A few more than may be in flight: some wait for the disk."""
         tasks = self._tasks()
-        workers = min(self.job.settings.concurrency, self.todo)
+        workers = min(int(self.job.settings.concurrency * SPARE), self.todo)
         showing = asyncio.create_task(progress.show(self))
         try:
             async with llm.client(self.job.endpoint, workers) as http:
