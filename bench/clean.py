@@ -4,6 +4,7 @@
     python bench/clean.py peers --count 20000         the same work by each peer, each in its own environment (bench/peers/*.sh)
     python bench/clean.py recall                      copies found, against brute force over all pairs
     python bench/clean.py ray --count 200000          the stage on a local cluster of two nodes; memory of driver and workers
+    python bench/clean.py big --count 26000000        the same on gzipped files of a million rows, half as long (46 GB of disk)
     python bench/clean.py numbers --count 26000000    what a driver and a band's task hold for so many rows, without their texts
     python bench/clean.py hostile                     a 2 GB array, a 50 MB line and the like: outcome, seconds, memory
 
@@ -13,6 +14,7 @@ system over the whole process tree; wall time is not compared, since the machine
 """
 
 import argparse
+import gzip
 import json
 import os
 import random
@@ -32,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 SHARED = ROOT.parent / "shared" / "data"
 PEERS = ROOT / ".peers"
+MILLION = 1_000_000
 EXACT, NEAR, PERSONAL, MARKUP = 0.05, 0.05, 0.03, 0.05
 
 
@@ -52,7 +55,8 @@ def sentences() -> tuple[list[str], list[str]]:
     return asked, said
 
 
-def generate(count: int, seed: int = 7) -> Iterator[dict[str, str]]:
+def generate(count: int, seed: int = 7, least: int = 2, most: int = 6) -> Iterator[dict[str, str]]:
+    """``least`` and ``most``: sentences of an answer."""
     draw = random.Random(seed)
     asked, said = sentences()
     recent: list[dict[str, str]] = []
@@ -63,7 +67,7 @@ def generate(count: int, seed: int = 7) -> Iterator[dict[str, str]]:
         elif recent and chance < EXACT + NEAR:
             row = edited(draw, draw.choice(recent))
         else:
-            row = {"question": asked_anew(draw, asked), "answer": "".join(draw.choices(said, k=draw.randint(2, 6)))}
+            row = {"question": asked_anew(draw, asked), "answer": "".join(draw.choices(said, k=draw.randint(least, most)))}
         if draw.random() < PERSONAL:
             row["question"] += f"，我叫王小{draw.choice('丽明芳强')}，电话1{draw.randint(3000000000, 9999999999)}"
         if draw.random() < MARKUP:
@@ -95,6 +99,19 @@ def corpus(count: int, folder: Path) -> Path:
         with open(path, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in generate(count))
     return path
+
+
+def short_corpus(count: int, folder: Path) -> Path:
+    """A pattern that names gzipped files of a million rows or less, made once per folder."""
+    for number in range(-(-count // MILLION)):
+        path = folder / f"short-{count}-{number:02}.jsonl.gz"
+        if path.exists():
+            continue
+        with gzip.open(path.with_suffix(".part"), "wt", 1, encoding="utf-8") as file:
+            rows = generate(min(MILLION, count - number * MILLION), number, 1, 2)
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        path.with_suffix(".part").rename(path)
+    return folder / f"short-{count}-*.jsonl.gz"
 
 
 # ---------------------------------------------------------------- measuring
@@ -177,16 +194,19 @@ def step_whole(path: Path, work: Path) -> dict[str, Any]:
 
 RAY_NODES = """
 import json, os, sys, warnings
+from pathlib import Path
 warnings.simplefilter("ignore")
+data = sorted(map(str, Path(sys.argv[1]).parent.glob(Path(sys.argv[1]).name)))
 import ray
 from ray.cluster_utils import Cluster
 nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 10**9})
 nodes.add_node(num_cpus=1, object_store_memory=10**9)
 ray.init(address=nodes.address, log_to_driver=False, logging_level="error")
 from xinglin import cli, config
-recipe = config.build({"name": "ray", "model": "demo", "runs": sys.argv[2], "data": [sys.argv[1]], "clean": {"engine": "ray"}})
+recipe = config.build({"name": "ray", "model": "demo", "runs": sys.argv[2], "data": data, "clean": {"engine": "ray"}})
 facts = cli.execute("clean", recipe)
-print(json.dumps({"rows": facts["rows"], "kept": facts["kept"], "nodes": len(ray.nodes())}))
+copies = facts["exact_duplicate"] + facts["near_duplicate"]
+print(json.dumps({"rows": facts["rows"], "kept": facts["kept"], "copies": copies, "nodes": len(ray.nodes())}))
 ray.shutdown()
 nodes.shutdown()
 """
@@ -254,6 +274,12 @@ def numbers(count: int, folder: Path) -> dict[str, Any]:
 def ray(count: int, folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=folder) as name:
         return child(__file__, "step-ray", str(corpus(count, folder)), name)
+
+
+def big(count: int, folder: Path) -> dict[str, Any]:
+    """As many rows as the largest public corpus has, whole: reading to report on two nodes, every candidate checked."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        return child(__file__, "step-ray", str(short_corpus(count, folder)), name)
 
 
 def rows(count: int, folder: Path) -> dict[str, Any]:
@@ -443,7 +469,7 @@ def hostile(folder: Path) -> dict[str, Any]:
 def main() -> None:
     steps = {"step-whole": step_whole, "step-read": step_read, "step-ray": step_ray, "step-numbers": step_numbers}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["rows", "peers", "recall", "ray", "numbers", "hostile", *steps])
+    parser.add_argument("what", choices=["rows", "peers", "recall", "ray", "big", "numbers", "hostile", *steps])
     parser.add_argument("paths", type=Path, nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "xinglin-bench")
@@ -454,7 +480,7 @@ def main() -> None:
     from common import RESULTS, save
 
     options.folder.mkdir(parents=True, exist_ok=True)
-    commands = {"rows": rows, "peers": peers, "recall": recall, "ray": ray, "numbers": numbers}
+    commands = {"rows": rows, "peers": peers, "recall": recall, "ray": ray, "big": big, "numbers": numbers}
     result = hostile(options.folder) if options.what == "hostile" else commands[options.what](options.count, options.folder)
     key = options.what if options.what == "hostile" else f"{options.what}-{options.count}"
     path = RESULTS / "clean.json"
