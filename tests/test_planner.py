@@ -121,6 +121,15 @@ def test_real_lengths_take_less_than_the_longest():
     )
 
 
+def test_weights_divided_over_four_cards_take_a_quarter_and_two_layers():
+    model = planner.shape(QWEN_7B)
+    alone, shared = (planner.plan(model, train(method="full"), CARD, gpu=True, devices=count).parts for count in (1, 4))
+    assert shared["optimizer"] == alone["optimizer"] / 4
+    assert shared["weights"] == pytest.approx(alone["weights"] / 4, rel=0.01)
+    assert shared["gathered"] == 6 * (2 * model.projections / 28 + model.tables)
+    assert shared["activations"] == alone["activations"]
+
+
 def test_an_architecture_it_does_not_know_is_named():
     with pytest.raises(ValueError, match="not for model_type 'mamba'"):
         planner.shape({"model_type": "mamba"}, "config.json")

@@ -29,7 +29,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from xinglin import hub, schema
+from xinglin import hub, processes, schema
 from xinglin.batching import Batcher, Job
 from xinglin.generation import Post, Reply, Settings, Stream
 from xinglin.schema import Message
@@ -107,14 +107,17 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load_base(folder: Path, quantization: str = "none") -> PreTrainedModel:
-    """The base model of a local folder: bf16 (fp16 on older cards) on a GPU, fp32 on a CPU, or 4/8-bit."""
+    """The base model of a local folder: bf16 (fp16 on older cards) on a GPU, fp32 on a CPU, or 4/8-bit.
+
+    Weights that are to be divided over processes are read into main memory: one card need not hold them.
+    """
     dtype = compute_dtype()
     if not sys.stderr.isatty():
         disable_progress_bar()
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
     if quantization != "none":
         options["quantization_config"] = _quantized(quantization, dtype)
-    if torch.cuda.is_available() or quantization != "none":
+    if (torch.cuda.is_available() and not processes.divided()) or quantization != "none":
         options["device_map"] = {"": _device()}
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, **options)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xinglin import processes
 from xinglin.config import Recipe, Train
 
 GIB = 2**30
@@ -102,7 +103,8 @@ def knows(folder: Path) -> bool:
 def for_recipe(recipe: Recipe, folder: Path, rows: "Rows | None" = None) -> Plan:
     """The plan of a recipe on this machine's device, for a model it ``knows``."""
     have, gpu = free_memory()
-    return plan(read_shape(folder), recipe.train, have, gpu, rows)
+    devices = processes.count() if processes.divided() else 1
+    return plan(read_shape(folder), recipe.train, have, gpu, rows, devices)
 
 
 def free_memory() -> tuple[int, bool]:
@@ -144,18 +146,19 @@ def shape(values: Mapping[str, Any], name: str = "config.json") -> Shape:
     )  # fmt: skip
 
 
-def plan(model: Shape, train: Train, have: int, gpu: bool, rows: "Rows | None" = None) -> Plan:
+def plan(model: Shape, train: Train, have: int, gpu: bool, rows: "Rows | None" = None, devices: int = 1) -> Plan:
     """What ``train`` takes on one device of ``have`` bytes, and the changes that make it fit.
 
-    ``rows`` are the real lengths; without them every row is taken to be ``train.max_length`` long.
+    ``rows`` are the real lengths; without them every row is taken to be ``train.max_length`` long. ``devices`` are those the
+    weights are divided over.
     """
     rows = rows or Rows.longest(train)
-    made = Plan(parts(model, train, gpu, rows), have)
+    made = Plan(parts(model, train, gpu, rows, devices), have)
     if made.fits:
         return made
     for changes in attempts(train):
         changed = train.model_copy(update=changes)
-        if sum(parts(model, changed, gpu, rows).values()) <= have:
+        if sum(parts(model, changed, gpu, rows, devices).values()) <= have:
             return Plan(made.parts, have, tuple(f"train.{key}={_yaml(value)}" for key, value in changes.items()))
     return made
 
@@ -203,7 +206,7 @@ class Rows:
         return Rows(math.ceil(self.tokens * share), math.ceil(self.supervised * share), train.micro_batch_size)
 
 
-def parts(model: Shape, train: Train, gpu: bool, rows: Rows) -> dict[str, int]:
+def parts(model: Shape, train: Train, gpu: bool, rows: Rows, devices: int = 1) -> dict[str, int]:
     """Bytes on one device by what takes them, largest first."""
     rows, moving = rows.scaled(train), trained(model, train)
     per_token = activations(model, train, gpu)
@@ -212,13 +215,19 @@ def parts(model: Shape, train: Train, gpu: bool, rows: Rows) -> dict[str, int]:
         "adapter": 0 if train.method == "full" else 4 * moving,
         "gradients": 4 * moving,
         "optimizer": 8 * moving,  # AdamW's two moments in fp32
-        "library": CONTEXT,
     }
+    if devices > 1:
+        resting = {name: math.ceil(size / devices) for name, size in resting.items()} | {"gathered": gathered(model, train, gpu)}
     passing = {
         "activations": int(SLACK * rows.tokens * per_token),
         "logits": int(SLACK * rows.supervised * model.vocabulary * (10 if gpu else 8)),
     }
-    return dict(sorted({**resting, **passing}.items(), key=lambda part: -part[1]))
+    return dict(sorted({**resting, **passing, "library": CONTEXT}.items(), key=lambda part: -part[1]))
+
+
+def gathered(model: Shape, train: Train, gpu: bool) -> int:
+    """Bytes of divided weights that are whole at a time: the layer at work, the next one, and the tables."""
+    return int(weights(model, train, gpu) / model.parameters * (2 * model.projections / model.layers + model.tables))
 
 
 def trained(model: Shape, train: Train) -> int:

@@ -12,6 +12,11 @@ def count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def divided() -> bool:
+    """Whether the weights are to lie in parts on the processes (FSDP), as ``accelerate launch --use_fsdp`` asks."""
+    return count() > 1 and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
 def first() -> bool:
     """Whether this process writes the files of the run; a single process does."""
     return os.environ.get("RANK", "0") == "0"

@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from xinglin import records
+from xinglin import processes, records
 from xinglin.train.log import say
 
 
@@ -36,7 +36,12 @@ def complete(checkpoint: Path) -> bool:
     except (OSError, ValueError):
         return False
     weights = any((checkpoint / name).is_file() for name in ("adapter_model.safetensors", "model.safetensors"))
-    return weights and all(zipfile.is_zipfile(checkpoint / name) for name in ("optimizer.pt", "scheduler.pt"))
+    return weights and all(zipfile.is_zipfile(checkpoint / name) for name in (*_moments(checkpoint), "scheduler.pt"))
+
+
+def _moments(checkpoint: Path) -> tuple[str, ...]:
+    """The archives of the optimizer, and of the weights, as they are named where the weights are divided (FSDP) or not."""
+    return ("pytorch_model_fsdp.bin", "optimizer.bin") if (checkpoint / "optimizer.bin").exists() else ("optimizer.pt",)
 
 
 def make_room(folder: Path, needed: int) -> None:
@@ -48,5 +53,9 @@ def make_room(folder: Path, needed: int) -> None:
 
 
 def last_complete(folder: Path) -> str | None:
+    """Raises ``ValueError`` where the run was started otherwise: optimizer states do not fit both ways."""
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    if found and (divided := (found[-1] / "optimizer.bin").exists()) != processes.divided():
+        way = "with --use_fsdp" if divided else "without --use_fsdp"
+        raise ValueError(f"train: {found[-1]} is of a run {way}; start it {way} again, or remove {folder} to begin anew")
     return str(found[-1]) if found else None

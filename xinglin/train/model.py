@@ -96,11 +96,12 @@ def save_start(model: PreTrainedModel | PeftModel, recipe: Recipe, folder: Path)
 
 def save_adapter(
     model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, base: Path, folder: Path,
-    start: Path | None = None,
+    start: Path | None = None, weights: dict[str, torch.Tensor] | None = None,
 ) -> None:  # fmt: skip
     """The adapter, or the whole model, as any PEFT or transformers user expects it; the folder appears whole or not at all.
 
-    ``start`` is the folder of ``save_start``: with it the saved adapter fits the untouched base, at twice the rank.
+    ``start`` is the folder of ``save_start``: with it the saved adapter fits the untouched base, at twice the rank. ``weights``
+    are those to save where the model's own lie divided over processes.
     """
     temporary = folder.with_name(".adapter")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -110,10 +111,14 @@ def save_adapter(
         config.base_model_name_or_path, config.revision = name if recipe.model != "demo" else str(base), revision
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "PiSSA changes the base weights")  # PEFT's conversion loads both at once
-            model.save_pretrained(str(temporary), path_initial_model_for_weight_conversion=str(start) if start else None)
+            initial = str(start) if start else None
+            model.save_pretrained(str(temporary), path_initial_model_for_weight_conversion=initial, state_dict=weights)
     else:
-        torch.nn.Module.to(model, dtype=engine.compute_dtype())
-        model.save_pretrained(temporary)
+        dtype = engine.compute_dtype()
+        if weights is None:
+            torch.nn.Module.to(model, dtype=dtype)
+        own = weights and {name: value.to(dtype) for name, value in weights.items() if name not in model.all_tied_weights_keys}
+        model.save_pretrained(temporary, state_dict=own)
     tokenizer.save_pretrained(temporary)
     identity = {"fingerprint": engine.prompt_fingerprint(tokenizer), "base": recipe.model}
     records.write_json(temporary / engine.FINGERPRINT, identity)

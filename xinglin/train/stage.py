@@ -8,7 +8,6 @@ and card), ``checkpoints/``, ``log.jsonl`` and ``log.csv`` (one row per log line
 
 import importlib.metadata
 import importlib.util
-import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, set_
 from xinglin import __version__, card, engine, hub, planner, processes, records
 from xinglin.config import Recipe
 from xinglin.engine import IGNORED
-from xinglin.train import preference
+from xinglin.train import divided, preference
 from xinglin.train.checkpoints import last_complete, open_checkpoints
 from xinglin.train.log import Log, say, write_curves
 from xinglin.train.model import add_adapter, save_adapter, save_start
@@ -69,9 +68,10 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     model: Any = trainer.model
     start = save_start(model, recipe, checkpoints / "start") if processes.first() else None
     trainer.train(resume_from_checkpoint=last_complete(checkpoints))
+    weights = divided.gathered(model) if processes.divided() else None
     if not processes.first():
         return [], {}
-    save_adapter(model, tokenizer, recipe, base, folder / "adapter", start)
+    save_adapter(model, tokenizer, recipe, base, folder / "adapter", start, weights)
     lines = log.lines()
     facts = {**describe(train, validation, lines), "made_with": origin(recipe)}
     records.write_text(folder / "adapter" / "README.md", card.adapter_card(recipe, facts))
@@ -79,9 +79,10 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
 
 
 def divide(recipe: Recipe) -> None:
-    """Raise ``ValueError`` where the rows of a step cannot be shared out among the processes, or the weights should be."""
-    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
-        raise ValueError("train: several processes share the rows, each holds the whole model; start without FSDP")
+    """Raise ``ValueError`` where the rows of a step, or the weights, cannot be shared out among the processes."""
+    if processes.divided():
+        divided.refuse(recipe)
+        say(f"train: the weights are divided over {processes.count()} processes (FSDP2)")
     settings, devices = recipe.train, processes.count()
     if settings.batch_size % (settings.micro_batch_size * devices):
         rows = f"train.micro_batch_size={settings.micro_batch_size} on {devices} devices"

@@ -25,6 +25,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from xinglin import processes
 from xinglin.config import Recipe
+from xinglin.train import divided
 from xinglin.train.checkpoints import make_room
 from xinglin.train.log import Log, say
 from xinglin.train.model import faster_b, trainable
@@ -74,7 +75,7 @@ def arguments(recipe: Recipe, rows: int, evaluate: bool, checkpoints: Path) -> d
         "load_best_model_at_end": evaluate, "metric_for_best_model": "eval_loss", "prediction_loss_only": True,
         "logging_steps": max(1, total // 45), "report_to": settings.report_to, "disable_tqdm": not sys.stderr.isatty(),
         "dataloader_pin_memory": on_gpu, "use_cpu": not on_gpu, "logging_nan_inf_filter": False,
-        "ddp_find_unused_parameters": False,
+        "ddp_find_unused_parameters": False, **(divided.arguments() if processes.divided() else {}),
     }  # fmt: skip
 
 
@@ -97,17 +98,33 @@ def finish(trainer: Trainer, recipe: Recipe, rows: int, evaluate: bool, log: Log
 
 
 def checkpoint_bytes(model: torch.nn.Module) -> int:
-    """Bytes of a checkpoint: the weights that move, in fp32, with two moments each, and a little for the rest."""
-    return 12 * sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) + 2**20
+    """Bytes of a checkpoint: the weights that move, in fp32 (FSDP: twice), with two moments each, and a little for the rest."""
+    moving = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return (16 if processes.divided() else 12) * moving + 2**20
 
 
 class BucketTrainer(Trainer):
-    """Trainer with ``LengthBuckets``: its own length grouping draws from the global generator and differs after a resume."""
+    """Trainer with ``LengthBuckets``: its own length grouping draws from the global generator and differs after a resume.
+
+    Where the weights are divided, it saves those that moved and leaves the others where they are.
+    """
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
         lengths = [len(row["input_ids"]) for row in rows if row is not BLANK]
         return LengthBuckets(lengths, self.args.per_device_train_batch_size, self.args.seed, processes.count())
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp:
+            divided.prepare(self.accelerator, self.args)
+            self.is_fsdp_enabled = True
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if self.is_fsdp_enabled:
+            self._save(output_dir, state_dict=divided.gathered(self.model))
+        else:
+            super().save_model(output_dir, _internal_call)
 
 
 class Evenly(TrainerCallback):
