@@ -53,7 +53,8 @@ def prepare(accelerator: Accelerator, args: TrainingArguments) -> None:
         accelerator.state.fsdp_plugin.mixed_precision_policy = policy
 
 
-def gathered(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+def gathered(model: Any) -> dict[str, torch.Tensor]:
     """The weights that moved, whole, in main memory; all processes have to ask at the same time."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
-    return dict(get_model_state_dict(model, options=options))
+    found: dict[str, Any] = get_model_state_dict(model, options=options)
+    return found
