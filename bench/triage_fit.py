@@ -3,7 +3,7 @@
 In: all sets below ``tests/safety/sets`` (``triage.FOLDERS`` and ``training.jsonl``) and, as ordinary questions of low weight, the
 questions of two public corpora where the folder ``shared`` lies beside the repository. Out: ``xinglin/safety/ngrams.json``::
 
-    {"bias": -1.2, "alone": 2.3, "with_rule": -1.7, "weights": {"胸口": 0.41, ...}}
+    {"bias": -1.2, "bars": [5.0, -2.0, -3.0, -5.0], "weights": {"胸口": 0.41, ...}}
 
 Run: ``python bench/triage_fit.py``. ``--by author`` or ``--by group`` prints, instead of writing, what comes out when each
 author, or each group and kind of questions, is left out of the fit in turn and counted: figures of texts the model has not seen.
@@ -17,7 +17,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,21 +33,21 @@ CORPUS_ROWS = 3000
 REGULARISATION = 60.0
 ROUNDS = 2
 SMALLEST = 0.05  # weights nearer to zero are not shipped
-ALONE = 2.3  # both thresholds by the cross-validation over authors
-WITH_RULE = -1.7
+BARS = (5.0, -2.0, -3.0, -5.0)  # with 0, 1, 2, 3 lists of the rules; by the cross-validation over authors
+SHIFTS = (2.0, 1.0, 0.0, -1.0, -2.0)  # of all, shown by the cross-validation
 PARTS = 10  # groups and kinds left out together with --by group
 
 
 @dataclass(frozen=True)
 class Row:
-    """One labelled question: whose hand (``author``), its group or ``kind``, whether a ``rule`` counts, or a ``sure`` one."""
+    """One labelled question: whose hand (``author``), group or ``kind``, how many lists count, whether a ``sure`` one does."""
 
     letters: str
     emergency: bool
     set: str
     author: str
     kind: str
-    rule: bool
+    lists: int
     sure: bool
 
 
@@ -70,7 +70,7 @@ def _row(turns: Sequence[str], emergency: bool, name: str, author: str, kind: st
         name,
         author,
         kind,
-        triage.fired(text, "AB") is not None,
+        sum(1 for _ in triage.counting(text, "AB")),
         triage.sure(text) is not None,
     )
 
@@ -151,7 +151,7 @@ def stacked(features: Sequence[csr_matrix]) -> csr_matrix:
 
 def classifier(point: np.ndarray, index: dict[str, int]) -> triage.Classifier:
     kept = {gram: round(float(point[place]), 2) for gram, place in index.items() if abs(point[place]) >= SMALLEST}
-    return triage.Classifier(round(float(point[-1]), 3), ALONE, WITH_RULE, kept)
+    return triage.Classifier(round(float(point[-1]), 3), BARS, kept)
 
 
 # ---------------------------------------------------------------- cross-validation
@@ -172,7 +172,8 @@ def cross_validate(rows: Sequence[Row], background: Sequence[str], by: str) -> l
     for names in left_out(rows, by):
         counted = [row for row in rows if names & {row.author, row.kind}]
         model = fit([row for row in rows if not names & {row.author, row.kind}], background)
-        scores += [(row, triage.score(row.letters, model)) for row in counted]
+        low = replace(model, bars=(BARS[-1] - max(SHIFTS),))
+        scores += [(row, triage.weight(row.letters, low)) for row in counted]
         print(f"{len(scores)} of {len(rows)}, {len(model.weights)} n-grams", file=sys.stderr, flush=True)
     return scores
 
@@ -180,16 +181,16 @@ def cross_validate(rows: Sequence[Row], background: Sequence[str], by: str) -> l
 def table(scores: Sequence[tuple[Row, float]]) -> None:
     """Shares of alarms per author and set, around the thresholds in use."""
     for author in sorted({row.author for row, _ in scores} - {"training"}):
-        for shift in (0.8, 0.4, 0.0, -0.4, -0.8):
+        for shift in SHIFTS:
             line = []
             for name in ("emergency", "negative", "ordinary"):
                 chosen = [is_alarm(row, value - shift) for row, value in scores if (row.author, row.set) == (author, name)]
                 line.append(f"{name} {sum(chosen)}/{len(chosen)} {sum(chosen) / len(chosen):.3f}")
-            print(f"{author:8} alone {ALONE + shift:4.1f} with a rule {WITH_RULE + shift:4.1f}  " + "  ".join(line))
+            print(f"{author:8} bars {shift:+4.1f}  " + "  ".join(line))
 
 
 def is_alarm(row: Row, value: float) -> bool:
-    return row.sure or value > (WITH_RULE if row.rule else ALONE)
+    return row.sure or value > BARS[min(row.lists, len(BARS) - 1)]
 
 
 def main() -> None:
@@ -199,7 +200,7 @@ def main() -> None:
         return
     model = fit(rows, background)
     path = ROOT / "xinglin" / "safety" / "ngrams.json"
-    data = {"bias": model.bias, "alone": model.alone, "with_rule": model.with_rule, "weights": model.weights}
+    data = {"bias": model.bias, "bars": model.bars, "weights": model.weights}
     path.write_text(json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
     print(f"{path.name}: {len(model.weights)} n-grams, {path.stat().st_size / 1e3:.0f} kB", file=sys.stderr)
 

@@ -9,7 +9,8 @@ Out: the alert of the highest level found in any turn, or ``None``::
 Two readers work together. A linear model over character n-grams (``ngrams.json``) scores the most alarming stretch of the text.
 Rules (``triage.json``) are lists of patterns; a list counts when all its patterns match close together and every match is live:
 not negated, not past, not taught, not supposed, not told from a film. A rule that counts raises its alert unless the score says
-that nothing points to an emergency; without a rule the score must be higher; a few plain statements (``sure``) need no score.
+that nothing points to an emergency, the less the more lists count; without a rule the score must be high; a few plain statements
+(``sure``) need no score. What stands around a stretch is weighed with it: words that alarm do not make a long story an emergency.
 Words that play a symptom down are not looked at by the rules, so they cannot lower a level.
 """
 
@@ -37,6 +38,9 @@ REMEMBERED = 4096  # turns whose verdict is kept, under a keyed digest and never
 STRETCHES = (10, 20, 40, 80, 160)  # characters scored as one; fixed, so that text around them changes nothing
 FULL = 20  # characters from which a stretch has its full say
 AROUND = 60  # characters beside an alarming stretch in which rules are looked for
+SURROUNDINGS = 150  # characters beside an alarming stretch that are weighed with it
+SMALL_TALK = 48  # of them, the characters at one end that may be left out, so that a greeting lowers nothing
+CLAUSE = 16  # characters a habit or a time long past reaches where no sign ends the clause
 CLASSIFIER_MESSAGE = (
     "您描述的情况可能是急症。请立即拨打120，或马上到最近的医院急诊；"
     "如果有伤害自己的念头，请拨打110或全国统一心理援助热线12356（不保证24小时接通），并请身边的人陪着您。"
@@ -112,12 +116,12 @@ class Knowledge:
 class Classifier:
     """A linear model over character n-grams: log-odds of an emergency = bias + sum of weights / root of their number.
 
-    Above ``alone`` it raises an alert by itself, above ``with_rule`` where a rule counts as well.
+    What is compared is the log-odds of the most alarming stretch plus those of the stretch with its surroundings. ``bars``:
+    what the sum must exceed by itself, where one list of the rules counts as well, where two do, and three; falling.
     """
 
     bias: float
-    alone: float
-    with_rule: float
+    bars: tuple[float, ...]
     weights: dict[str, float]
 
 
@@ -187,9 +191,12 @@ def _turn(text: str) -> Alert | None:
 
 
 def _judged(text: Text, start: int, end: int, value: float) -> Alert | None:
-    """The verdict on one place of the text, whose best stretch scores ``value``."""
-    alert = _alert(fired(_part(text, start, end), "AB"))
-    return alert or (Alert("B", "classifier", CLASSIFIER_MESSAGE) if value > classifier().alone else None)
+    """The verdict on one place of the text, weighed at ``value``: as many lists must count as its weight asks for."""
+    needed = next(lists for lists, bar in enumerate(classifier().bars) if value > bar)
+    found = list(islice(counting(_part(text, start, end), "AB"), max(needed, 1)))
+    if len(found) < needed:
+        return None
+    return _alert(found[0]) if found else Alert("B", "classifier", CLASSIFIER_MESSAGE)
 
 
 def _alert(rule: Rule | None) -> Alert | None:
@@ -198,7 +205,13 @@ def _alert(rule: Rule | None) -> Alert | None:
 
 def fired(text: Text, levels: str = LEVELS) -> Rule | None:
     """The first rule of the highest of these levels that counts in the text."""
-    return next((rule for rule in load().rules if rule.level in levels and _counts(rule.when, rule, text)), None)
+    return next(counting(text, levels), None)
+
+
+def counting(text: Text, levels: str = LEVELS) -> Iterator[Rule]:
+    """A rule of these levels for each of its lists that counts in the text, highest level first."""
+    chosen = ((rule, patterns) for rule in load().rules if rule.level in levels for patterns in rule.when)
+    return (rule for rule, patterns in chosen if _list_counts(patterns, rule, text))
 
 
 def sure(text: Text) -> Rule | None:
@@ -213,7 +226,7 @@ def sure(text: Text) -> Rule | None:
 def classifier() -> Classifier:
     """The weights that ship with the package, fitted by ``bench/triage_fit.py``."""
     data = json.loads(Path(__file__).with_name("ngrams.json").read_text(encoding="utf-8"))
-    return Classifier(data["bias"], data["alone"], data["with_rule"], data["weights"])
+    return Classifier(data["bias"], tuple(data["bars"]), data["weights"])
 
 
 def letters(text: Text) -> tuple[str, list[int]]:
@@ -259,23 +272,62 @@ def best_stretch(letters: str, model: Classifier) -> str:
     return letters[best[1] : best[1] + best[2]]
 
 
-def _places(text: Text, model: Classifier) -> list[tuple[int, int, float]]:
-    """Start, end and best score, with their surroundings, of the parts of the text that score enough for a rule to count."""
-    read, places = letters(text)
-    if not read:
-        return []
-    found = []
-    for length, factor, values in stretches(read, model):
-        enough = (model.with_rule - model.bias) / factor
+def surroundings(sums: Sequence[float], start: int, end: int, model: Classifier) -> float:
+    """The log-odds of a stretch with what stands around it, less the ``SMALL_TALK`` at one end that speaks most against it.
+
+    ``sums``: what ``running`` returns. A long story of everyday complaints has a low value even where some words of it alarm.
+    """
+    low, high = max(0, start - SURROUNDINGS), min(len(sums) - 1, end + SURROUNDINGS)
+    later = ((min(low + cut, start), high) for cut in range(0, SMALL_TALK + 1, 4))
+    sooner = ((low, max(high - cut, end)) for cut in range(4, SMALL_TALK + 1, 4))
+    return (
+        max((sums[last] - sums[first]) / math.sqrt(3 * max(last - first, FULL)) for first, last in chain(later, sooner))
+        + model.bias
+    )
+
+
+def weighed(letters: str, model: Classifier) -> list[tuple[int, int, float]]:
+    """Start, end and weight of the alarming places of the letters, the weights above the lowest bar.
+
+    Stretches that overlap are one place; its weight is the log-odds of the best of them, alone and with its surroundings.
+    """
+    sums, found = running(letters, model), []
+    for length, factor, values in stretches(letters, model):
+        enough = (model.bars[-1] / 2 - model.bias) / factor
         if max(values) > enough:
-            found += [(start, start + length, value * factor) for start, value in enumerate(values) if value > enough]
-    merged: list[tuple[int, int, float]] = []
+            found += [
+                (start, start + length, value * factor + model.bias) for start, value in enumerate(values) if value > enough
+            ]
+    places = []
+    for start, end, value, (first, last) in _merged(found):
+        weight = value + surroundings(sums, first, last, model)
+        if weight > model.bars[-1]:
+            places.append((start, end, weight))
+    return places
+
+
+def _merged(found: Sequence[tuple[int, int, float]]) -> list[tuple[int, int, float, tuple[int, int]]]:
+    """Overlapping stretches joined: start, end, the highest value and the stretch that has it."""
+    merged: list[tuple[int, int, float, tuple[int, int]]] = []
     for start, end, value in sorted(found):
         if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]), max(value, merged[-1][2]))
+            first, last, best, where = merged[-1]
+            merged[-1] = (first, max(last, end), *max((best, where), (value, (start, end))))
         else:
-            merged.append((start, end, value))
-    return [(max(0, places[start] - AROUND), places[end - 1] + AROUND, value + model.bias) for start, end, value in merged]
+            merged.append((start, end, value, (start, end)))
+    return merged
+
+
+def weight(letters: str, model: Classifier) -> float:
+    """The weight of the whole text: the highest of its alarming places, minus infinity where there is none."""
+    return max((value for _, _, value in weighed(letters, model)), default=-math.inf)
+
+
+def _places(text: Text, model: Classifier) -> list[tuple[int, int, float]]:
+    """Start, end and weight, with their surroundings, of the parts of the text that weigh enough for a rule to count."""
+    read, places = letters(text)
+    found = weighed(read, model) if read else []
+    return [(max(0, places[start] - AROUND), places[end - 1] + AROUND, value) for start, end, value in found]
 
 
 def _part(text: Text, start: int, end: int) -> Text:
@@ -421,7 +473,11 @@ def _breaks(pieces: Sequence[str]) -> tuple[int, ...]:
 
 
 def _counts(lists: Sequence[Patterns], rule: Rule, text: Text) -> bool:
-    return any(_possible(patterns, text) and _all_match(patterns, rule, text, load().scopes) for patterns in lists)
+    return any(_list_counts(patterns, rule, text) for patterns in lists)
+
+
+def _list_counts(patterns: Patterns, rule: Rule, text: Text) -> bool:
+    return _possible(patterns, text) and _all_match(patterns, rule, text, load().scopes)
 
 
 def _possible(patterns: Patterns, text: Text) -> bool:
@@ -474,12 +530,15 @@ def _silenced(text: Text, span: tuple[int, int], scopes: dict[str, re.Pattern[st
     clause_end = min(sentence_end, (plain + "，").index("，", end))
     sentence, before = plain[sentence_start:sentence_end], plain[sentence_start:start]
     clause, after, rest = plain[clause_start:start], plain[end:clause_end], plain[end:sentence_end]
+    near = plain[max(clause_start, start - CLAUSE) : min(clause_end, end + CLAUSE)]
     here = scopes["here"].search(sentence)
     if scopes["negation"].search(clause) or scopes["negation_after"].match(after):
         yield "negated"
     if scopes["negation_inside"].search(plain[start:end]):
         yield "denied"
-    if _since("past", clause, "lately", scopes) or (scopes["over"].search(rest) and _since("past", before, "now", scopes)):
+    if _since("past", plain[clause_start:end], "lately", scopes) or (
+        scopes["over"].search(rest) and _since("past", before, "now", scopes)
+    ):
         yield "past"
     if not here and scopes["settled"].search(sentence):
         yield "past"
@@ -495,7 +554,7 @@ def _silenced(text: Text, span: tuple[int, int], scopes: dict[str, re.Pattern[st
         yield "told"
     if not here and scopes["taught"].search(sentence):
         yield "taught"
-    if not here and scopes["habitual"].search(plain[clause_start:clause_end]):
+    if not here and scopes["habitual"].search(near):
         yield "habitual"
 
 
