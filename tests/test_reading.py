@@ -49,12 +49,69 @@ def table(delimiter: str, *rows: list[str]) -> str:
         {"questions": Q, "answers": A},
         {"Question": Q, "Answer": A},
         {"dialogue": [{"speaker": "患者", "content": Q}, {"speaker": "医生", "content": A}]},
+        {"prompt": [{"role": "user", "content": Q}], "completion": [{"role": "assistant", "content": A}]},
     ],
 )
 def test_reads_every_shape(tmp_path: Path, row: dict[str, Any]) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(lines(row), encoding="utf-8")
     assert pairs(path) == [(Q, A)]
+
+
+ASKED = [{"role": "user", "content": Q}]
+WORSE = "多喝热水就好了，不用看医生。"
+
+
+def said(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": Q, "chosen": A, "rejected": WORSE},  # TRL
+        {"prompt": ASKED, "chosen": [said(A)], "rejected": [said(WORSE)]},
+        {"chosen": [*ASKED, said(A)], "rejected": [*ASKED, said(WORSE)]},
+        {"prompt": Q, "chosen": [*ASKED, said(A)], "rejected": [*ASKED, said(WORSE)]},
+        {"instruction": Q, "input": "", "chosen": A, "rejected": WORSE},  # LLaMA-Factory
+        {
+            "conversations": [{"from": "human", "value": Q}],
+            "chosen": {"from": "gpt", "value": A},
+            "rejected": {"from": "gpt", "value": WORSE},
+        },
+        {"messages": ASKED, "chosen": said(A), "rejected": said(WORSE)},
+    ],
+)
+def test_reads_every_shape_of_a_pair(tmp_path: Path, row: dict[str, Any]) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(lines(row), encoding="utf-8")
+    [found] = records.read(path)
+    assert isinstance(found, Record)
+    assert ([turn["content"] for turn in found.messages], found.meta) == ([Q, A], {"rejected": WORSE})
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": Q, "completion": A, "label": False},
+        {"prompt": ASKED, "completion": [said(A)], "label": False},
+        {"instruction": Q, "output": A, "kto_tag": False},
+        {"messages": [*ASKED, said(A)], "kto_tag": False},
+    ],
+)
+def test_reads_whether_an_answer_is_a_good_one(tmp_path: Path, row: dict[str, Any]) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(lines(row, row | {"label": "内科", "kto_tag": None}), encoding="utf-8")
+    marked, other = records.read(path)
+    assert isinstance(marked, Record) and isinstance(other, Record)
+    assert (marked.answer, marked.meta, other.meta) == (A, {"label": False}, {})
+
+
+def test_a_pair_of_two_questions_is_no_pair(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    other = [{"role": "user", "content": "头疼呢？"}, said(WORSE)]
+    path.write_text(lines({"chosen": [*ASKED, said(A)], "rejected": other}), encoding="utf-8")
+    assert pairs(path) == ["unreadable: chosen and rejected do not answer the same question"]
 
 
 def test_history_becomes_turns_and_what_does_not_alternate_is_mended(tmp_path: Path) -> None:

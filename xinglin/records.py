@@ -176,16 +176,20 @@ def read(path: str | Path, columns: Mapping[str, str] | None = None) -> Iterator
     for row in reading.dialogues(Path(path), columns):
         source = {"file": str(path), "row": row.row}
         if isinstance(row, Dialogue):
-            yield record(row.turns, source, row.department, row.id)
+            yield record(row.turns, source, row.department, row.id, rejected=row.rejected, label=row.label)
         else:
             yield Rejected(source, row.reason, row.raw)
 
 
-def record(turns: Sequence[str], source: dict[str, Any], department: str | None, id: str | None, group: str = "") -> Record:
+def record(
+    turns: Sequence[str], source: dict[str, Any], department: str | None, id: str | None, group: str = "",
+    rejected: str | None = None, label: bool | None = None,
+) -> Record:  # fmt: skip
     """A record of alternating turns, the user's first; its id is the hash of what is said, its own id is kept in ``meta``."""
     messages = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(turns)]
     key = digest("\x1e".join(turns))
-    meta = {name: value for name, value in (("department", department), ("id", id)) if value}
+    said = {"department": department, "id": id, "rejected": rejected, "label": label}
+    meta = {name: value for name, value in said.items() if value or value is False}
     return Record(key, group or key, messages, source, meta)
 
 

@@ -8,6 +8,8 @@ In: the parsed value of a row. Out: its turns, alternating, the user's first and
     {"prompt": …, "completion": …}
     {"description": …, "QA_pairs": [{"question": …, "answer": …}, …]}                            a case with several questions
     {"title": …, "ask": …, "answer": …, "department": …}                                         any names through ``columns``
+    {"prompt": …, "chosen": …, "rejected": …}       two answers: texts, turns or whole dialogues; the question in any shape above
+    {"prompt": …, "completion": …, "label": false}  a good or a bad answer; also "kto_tag"
 
 A system turn is left out: the one prompt of Xinglin is ``schema.messages``. Values that are lists are joined.
 """
@@ -24,7 +26,7 @@ ROLES = {
 }
 LISTS = ("conversations", "messages", "conversation", "dialogue", "dialog", "turns")
 QUESTIONS = ("question", "ask", "instruction", "instruct", "prompt", "questions", "query", "问题", "提问", "患者提问", "q")
-ANSWERS = ("answer", "output", "completion", "response", "answers", "reply", "回答", "答案", "医生回答", "a")
+ANSWERS = ("answer", "output", "completion", "response", "answers", "reply", "回答", "答案", "医生回答", "a", "chosen")
 DEPARTMENTS = ("department", "cate1", "dept", "科室", "category")
 TITLES = ("title", "标题")
 INPUTS = ("input", "context")
@@ -36,6 +38,8 @@ class Dialogue(NamedTuple):
     turns: tuple[str, ...]
     department: str | None
     id: str | None
+    rejected: str | None = None  # a worse answer than the last turn
+    label: bool | None = None  # whether the last turn is a good answer, where that is said
 
 
 class Unreadable(NamedTuple):
@@ -57,6 +61,9 @@ class Plan(NamedTuple):
     histories: tuple[str, ...]
     cases: tuple[str, ...]
     descriptions: tuple[str, ...]
+    chosen: tuple[str, ...]
+    rejected: tuple[str, ...]
+    labels: tuple[str, ...]
     missing: str  # why rows with these keys hold no dialogue, unless they have a list of turns
 
 
@@ -82,6 +89,9 @@ def _plan(keys: tuple[str, ...], named: tuple[tuple[str, str], ...]) -> Plan:
         pick("history", ("history",)),
         () if columns else pick("case", ("qa_pairs",)),
         pick("description", ("description", "case", *TITLES)),
+        pick("chosen", ("chosen",)),
+        pick("rejected", ("rejected",)),
+        pick("label", ("label", "kto_tag")),
         "",
     )
     absent = [name for part, name in columns.items() if part in ("question", "answer") and name not in spelt]
@@ -98,15 +108,54 @@ def dialogue(number: int, value: Any, columns: Mapping[str, str]) -> Dialogue | 
     if not isinstance(value, dict):
         return Unreadable(number, f"unreadable: holds a {type(value).__name__}, not an object", str(value)[:200])
     plan = _plan(tuple(value), tuple(columns.items()) if columns else ())
-    listed = next((value[name] for name in plan.lists if isinstance(value[name], list)), None)
-    said = _listed(listed) if listed is not None else plan.missing or _columns(value, plan)
+    paired = plan.chosen and _first(value, plan.rejected) is not None
+    said, worse = _pair(value, plan) if paired else (_asked(value, plan), None)
     if isinstance(said, str):
         return Unreadable(number, f"unreadable: {said}", str(value)[:200])
     turns = _alternate(said)
     if not turns:
         return Unreadable(number, _missing(said), str(value)[:200])
     department, own = (_text(_first(value, names)) or None for names in (plan.departments, plan.ids))
-    return Dialogue(number, turns, department, own)
+    label = next((value[name] for name in plan.labels if isinstance(value[name], bool)), None)
+    return Dialogue(number, turns, department, own, worse, label)
+
+
+def _asked(value: Mapping[str, Any], plan: Plan) -> list[tuple[str, str]] | str:
+    """The turns of a row, from its list of turns, its columns, or columns that hold turns."""
+    listed = next((value[name] for name in plan.lists if isinstance(value[name], list)), None)
+    if listed is not None or plan.missing:
+        return plan.missing if listed is None else _listed(listed)
+    question = _first(value, plan.questions)
+    if not (isinstance(question, list) and isinstance(question[0], dict)):
+        return _columns(value, plan)
+    asked, told = _listed(question), _said(_first(value, plan.answers), ASSISTANT)
+    if isinstance(asked, str) or isinstance(told, str):
+        return asked if isinstance(asked, str) else told
+    return [*asked, *told]
+
+
+def _pair(value: Mapping[str, Any], plan: Plan) -> tuple[list[tuple[str, str]] | str, str | None]:
+    """The turns with the better answer, and the worse answer to the same."""
+    better, worse = (_said(_first(value, names), ASSISTANT) for names in (plan.chosen, plan.rejected))
+    if isinstance(better, str) or isinstance(worse, str):
+        return (better if isinstance(better, str) else str(worse)), None
+    before: list[tuple[str, str]] | str = []
+    if not any(role == USER for role, _ in better):
+        before = _asked(value, plan._replace(answers=()))
+    if isinstance(before, str):
+        return before, None
+    turns, other = _alternate([*before, *better]), _alternate([*before, *worse])
+    if turns[:-1] != other[:-1]:
+        return "chosen and rejected do not answer the same question", None
+    return [*before, *better], other[-1] if other else None
+
+
+def _said(value: Any, role: str) -> list[tuple[str, str]] | str:
+    """A value that is a text of ``role``, a turn or a list of turns."""
+    turns = [value] if isinstance(value, dict) else value
+    if isinstance(turns, list) and turns and isinstance(turns[0], dict):
+        return _listed(turns)
+    return [(role, _text(value))]
 
 
 def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:

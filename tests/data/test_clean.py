@@ -300,3 +300,20 @@ def test_nothing_to_keep_is_an_error_that_says_why(tmp_path, text, message):
         clean.inputs(recipe)
         clean.run(recipe, tmp_path / "1-clean")
     assert message in str(error.value)
+
+
+def test_both_answers_of_a_pair_are_cleaned_masked_and_judged(tmp_path: Path) -> None:
+    worse = "没什么大事，<b>多喝热水</b>，号码13800138000记下了，过几天自己就会好的。"
+    rows = [
+        {"prompt": "我电话13800138000，胃疼怎么办？", "chosen": ANSWER, "rejected": worse},
+        {"prompt": f"{words(1, 9)}疼怎么办？", "chosen": f"{words(1, 40)}，{ANSWER}", "rejected": "多喝水"},
+        {"prompt": f"{words(2, 9)}疼怎么办？", "chosen": f"{words(2, 40)}，{ANSWER}", "rejected": f"{words(2, 40)}，{ANSWER}"},
+        {"prompt": f"{words(3, 9)}疼怎么办？", "completion": f"{words(3, 40)}，{ANSWER}", "label": False},
+    ]
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    kept, rejected = run(recipe(tmp_path, tmp_path / "pairs.jsonl"))
+    assert kept[0].question == "我电话[手机号1]，胃疼怎么办？"
+    assert kept[0].answer == ANSWER
+    assert kept[0].meta["rejected"] == "没什么大事，多喝热水，号码[手机号1]记下了，过几天自己就会好的。"
+    assert kept[1].meta == {"label": False}
+    assert [row.reason for row in rejected] == ["too_short: of the rejected answer", "same_answers"]

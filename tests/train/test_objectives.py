@@ -8,8 +8,8 @@ import pytest
 import torch
 from train_helpers import run, write_split
 
-from xinglin import config, engine, records
-from xinglin.train import preference, rewards
+from xinglin import cli, config, engine, records
+from xinglin.train import preference, rewards, stage
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "objectives"
 SMALL = ["train.epochs=2", "train.batch_size=4", "train.micro_batch_size=2", "train.evaluations=1", "train.rank=4"]
@@ -137,3 +137,38 @@ def test_rewards_are_graded_and_each_has_its_rows():
 def test_what_does_not_go_together_is_said_at_once(train, message):
     with pytest.raises(ValueError, match=message):
         config.build({"model": "demo", "train": train})
+
+
+def test_a_corpus_of_pairs_goes_from_its_file_to_dpo(tmp_path, tiny, capsys):
+    """Through clean and split, as a user would run it; no worse answer of a training row stands in a validation row."""
+    asked = [
+        f"头痛第{day}天，{''.join(chr(0x4E00 + (day * 977 + place * 131) % 5000) for place in range(12))}怎么办？"
+        for day in range(12)
+    ]
+    pairs = [
+        {
+            "prompt": [{"role": "user", "content": text}],
+            "chosen": f"{text}先到神经内科就诊，查明原因再用药。",
+            "rejected": f"{text}{WORSE}",
+        }
+        for text in asked
+    ]
+    records.write_jsonl(tmp_path / "pairs.jsonl", pairs)
+    recipe = [str(RECIPES / "dpo.yaml"), f"model={tiny}", f"runs={tmp_path}", f"data=[{tmp_path / 'pairs.jsonl'}]", *SMALL]
+    recipe += ["train.epochs=1", "train.max_length=400", "train.gradient_checkpointing=false"]
+    for verb in ("clean", "split", "train"):
+        assert cli.main([verb, *recipe]) == 0, capsys.readouterr().err
+    folder = tmp_path / "dpo" / "3-split"
+    train, validation = (
+        {row.meta["rejected"] for row in records.load(folder / f"{name}.jsonl")} for name in ("train", "validation")
+    )
+    assert len(train) == 10 and len(validation) == 2 and not train & validation
+    assert "10 rows read, 10 with a worse answer" in capsys.readouterr().err
+
+
+def test_an_answer_marked_as_bad_is_not_learnt_by_heart(tmp_path, tiny, tokenizer):
+    recipe = config.build({"name": "t", "model": str(tiny), "runs": tmp_path})
+    write_split(recipe)
+    rows = records.load(recipe.folder / "3-split" / "train.jsonl")
+    marked = [replace(rows[0], meta={"label": False}), replace(rows[1], meta={"label": True}), *rows[2:]]
+    assert len(stage.read(marked, tokenizer, recipe).rows) == len(rows) - 1

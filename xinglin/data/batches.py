@@ -19,7 +19,8 @@ from xinglin.data.normalise import TURN, normalise
 from xinglin.safety import pii
 from xinglin.shapes import Dialogue, Unreadable
 
-SCHEMA = {"row": pl.Int64, "text": pl.String, "department": pl.String, "id": pl.String, "reason": pl.String}
+SCHEMA = {"row": pl.Int64, "text": pl.String, "department": pl.String, "id": pl.String, "reason": pl.String,
+          "rejected": pl.String, "label": pl.Boolean}  # fmt: skip
 
 
 class Options(NamedTuple):
@@ -33,10 +34,11 @@ def frame(rows: Sequence[Dialogue | Unreadable]) -> pl.DataFrame:
     return pl.DataFrame(dict(zip(SCHEMA, columns, strict=True)) if rows else None, schema=SCHEMA)
 
 
-def _values(row: Dialogue | Unreadable) -> tuple[int, str, str | None, str | None, str | None]:
+def _values(row: Dialogue | Unreadable) -> tuple[int, str, str | None, str | None, str | None, str | None, bool | None]:
     if isinstance(row, Dialogue):
-        return row.row, _joined(row.turns), row.department, row.id, None
-    return row.row, row.raw, None, None, row.reason
+        worse = row.rejected and row.rejected.replace(TURN, "")
+        return row.row, _joined(row.turns), row.department, row.id, None, worse, row.label
+    return row.row, row.raw, None, None, row.reason, None, None
 
 
 def _joined(turns: Sequence[str]) -> str:
@@ -51,13 +53,41 @@ def prepare(rows: pl.DataFrame, options: Options) -> pl.DataFrame:
     turns = pl.col("text").str.split(TURN)
     good = good.with_columns(question=turns.list.get(-2), answer=turns.list.get(-1))
     good = good.with_columns(reason=filters.reasons(options.clean.min_chars, options.clean.max_chars))
+    good = _judged_worse(good, options.clean)
     good = options.benchmarks.mark(good)
     done = pl.concat([good.select(list(SCHEMA)), rows.filter(~readable)]).sort("row")
     return masked(done) if options.clean.mask else done.with_columns(kinds=pl.lit(""))
 
 
+def _judged_worse(good: pl.DataFrame, clean: Clean) -> pl.DataFrame:
+    """The worse answers of pairs normalised and judged like the better ones; a pair is unfit where either answer is."""
+    if good["rejected"].null_count() == len(good):
+        return good
+    paired = pl.col("rejected").is_not_null()
+    pairs = good.filter(paired).with_columns(rejected=normalise(pl.col("rejected"), clean.simplified))
+    worse = filters.reasons(clean.min_chars, clean.max_chars) + ": of the rejected answer"
+    same = pl.when(pl.col("answer") == pl.col("rejected")).then(pl.lit("same_answers"))
+    judged = pairs.with_columns(answer=pl.col("rejected")).with_columns(worse=worse)["worse"]
+    return pl.concat([good.filter(~paired), pairs.with_columns(reason=pl.coalesce("reason", judged, same))]).sort("row")
+
+
 def masked(rows: pl.DataFrame) -> pl.DataFrame:
-    """Personal data replaced, its kinds listed in ``kinds``, one word for each datum; rejected rows are masked too."""
+    """Personal data replaced, its kinds listed in ``kinds``, one word for each datum; rejected rows are masked too.
+
+    The worse answer of a pair is read behind its dialogue, so that a number said in both is one placeholder.
+    """
+    if rows["rejected"].null_count() == len(rows):
+        return _masked(rows)
+    paired, turns = pl.col("rejected").is_not_null(), pl.col("text").str.split(TURN)
+    rows = rows.with_columns(text=pl.concat_str("text", "rejected", separator=TURN, ignore_nulls=True))
+    done = _masked(rows)
+    before = turns.list.head(turns.list.len() - 1).list.join(TURN)
+    return done.with_columns(
+        text=pl.when(paired).then(before).otherwise("text"), rejected=pl.when(paired).then(turns.list.last())
+    )
+
+
+def _masked(rows: pl.DataFrame) -> pl.DataFrame:
     suspect = pl.any_horizontal(pl.col("text").str.contains(trigger) for trigger in pii.TRIGGERS)
     found = rows.filter(suspect).with_columns(pl.col("text").map_batches(_mask, return_dtype=MASKED).alias("masked"))
     found = found.with_columns(text=pl.col("masked").struct["text"], kinds=pl.col("masked").struct["kinds"]).drop("masked")

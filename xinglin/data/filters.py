@@ -25,6 +25,7 @@ NAMES = {
     "contact_soliciting": "索要或留下联系方式",
     "advertisement": "广告",
     "cut_off": "回答中断",
+    "same_answers": "好坏两个回答相同",
     "benchmark": "与评测题重合",
     "exact_duplicate": "完全重复",
     "near_duplicate": "近似重复",

@@ -157,7 +157,8 @@ def _outcome(source: str, number: int | None, row: dict[str, Any], text: str, fa
     if best != number:
         reason = clusters.duplicate_reason(text, fates.places.text(best), fates.places.source(best))
         return Rejected(origin, reason, _beginning(text))
-    return records.record(text.split(TURN), origin, row["department"], row["id"], fates.group(number, text))
+    group, marks = fates.group(number, text), {name: row[name] for name in ("rejected", "label")}
+    return records.record(text.split(TURN), origin, row["department"], row["id"], group, **marks)
 
 
 def _beginning(text: str) -> str:

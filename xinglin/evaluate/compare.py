@@ -49,7 +49,8 @@ def questions_file(recipe: Recipe) -> Path:
 
 def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     settings, source = recipe.evaluate, questions_file(recipe)
-    chosen = sample(turns(records.load(source)), settings.questions, recipe.seed)
+    good = [record for record in records.load(source) if record.meta.get("label", True)]  # a bad answer is no reference
+    chosen = sample(turns(good), settings.questions, recipe.seed)
     engine = Engine.load(recipe.base, recipe.folder / "4-train" / "adapter", recipe.serve.quantization, recipe.hub)
     sides.canary(engine, [pairs.dialogue(record) for record in chosen[:4]])
     both, desk = sides.pair(engine, recipe.serve.quantization), Desk(folder / "answers.jsonl", settings.batch_size)

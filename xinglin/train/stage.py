@@ -118,11 +118,14 @@ def largest_pass(train: Rows, recipe: Recipe) -> planner.Rows:
 
 
 def read(chosen: Sequence[records.Record], tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> Rows:
-    """Records as the rows that ``train.objective`` learns from."""
+    """Records as the rows that ``train.objective`` learns from; answers marked as bad are for those that compare."""
     if recipe.train.objective in preference.OBJECTIVES:
         return preference.read(chosen, tokenizer, recipe)
+    good = [record for record in chosen if record.meta.get("label", True)]
+    if len(good) < len(chosen):
+        say(f"train: {len(chosen) - len(good)} rows left out, whose answers are marked as bad (meta.label)")
     encode = texts if recipe.train.objective == "pretrain" else tokenize
-    return encode(chosen, tokenizer, recipe.train.max_length)
+    return encode(good, tokenizer, recipe.train.max_length)
 
 
 def build(
