@@ -108,11 +108,14 @@ def read_key(key_file: str = "") -> str:
     if not key_file:
         return os.environ.get(KEY, "").strip()
     try:
-        return Path(key_file).read_text(encoding="utf-8").strip()
+        secret = Path(key_file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"key_file={key_file}: cannot be read ({type(error).__name__}); it holds the key and nothing else"
         ) from None
+    if not secret.isprintable() or " " in secret:
+        raise ValueError(f"key_file={key_file}: holds more than the key; it is one line without spaces")
+    return secret
 
 
 def _is_here(host: str) -> bool:

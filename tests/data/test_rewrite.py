@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import ssl
 import subprocess
@@ -192,6 +193,22 @@ def test_a_judge_may_object_and_one_without_a_verdict_is_named(tmp_path: Path) -
     assert any("漏了就医建议" in body["messages"][-1]["content"] for body in mock.endpoint.bodies)
 
 
+def test_what_the_judge_found_stands_under_another_policy(tmp_path: Path) -> None:
+    def script(question: str, source: str, times: int) -> str:
+        return faithful(source) if times % 2 else '{"faithful": false, "problems": ["漏了就医建议"]}'
+
+    folder = corpus(tmp_path, PLAIN)
+    with Mock(script=script) as mock:
+        run(tmp_path, mock, judge="n", on_finding="reject")
+        assert states(tmp_path) == {"rejected": 1}
+        run(tmp_path, mock, judge="n", on_finding="flag")
+        (row,) = records.load(folder / "records.jsonl")
+        assert row.meta["rewrite_findings"] == ["judge: 漏了就医建议"]
+        run(tmp_path, mock, judge="n", on_finding="reject")
+    assert states(tmp_path) == {"rejected": 1}
+    assert mock.endpoint.requests == 2
+
+
 # ---------------------------------------------------------------- what stops a run
 
 
@@ -202,6 +219,14 @@ def test_money_and_key_trouble_stops_at_once(tmp_path: Path, fault: str, words: 
         run(tmp_path, mock, concurrency=4)
     assert mock.endpoint.requests <= 4
     assert states(tmp_path) == {"pending": 30}
+
+
+def test_nobody_waits_for_a_turn_that_will_not_come(tmp_path: Path) -> None:
+    corpus(tmp_path, *[PLAIN] * 30)
+    started = time.monotonic()
+    with Mock(script=lambda *_: "402") as mock, pytest.raises(ValueError, match="balance is used up"):
+        run(tmp_path, mock, concurrency=20, requests_per_minute=6)  # turns booked over three minutes
+    assert time.monotonic() - started < 30
 
 
 def test_a_model_the_endpoint_lacks_and_an_address_where_nobody_answers(tmp_path: Path) -> None:
@@ -221,7 +246,9 @@ def test_a_model_the_endpoint_lacks_and_an_address_where_nobody_answers(tmp_path
         ({"base_url": "https://h/v1", "model": ""}, "model is empty"),
         ({"base_url": "https://h/v1", "key_file": "none"}, "key_file=none"),
         ({"base_url": "https://h/v1", "ca_file": "none"}, "ca_file=none: no such file"),
+        ({"base_url": "https://h/v1", "ca_file": __file__}, "ca_file=.*: not a PEM certificate"),
         ({"base_url": "https://h/v1", "budget": 1}, "needs the price of model 'm'"),
+        ({"base_url": "https://h/v1", "prices": PRICES, "judge": "o"}, "what the judge costs would not be counted"),
     ],
 )
 def test_unusable_settings_are_one_line_before_any_request(tmp_path: Path, values: dict[str, Any], words: str) -> None:
@@ -303,6 +330,33 @@ def test_dry_run_prices_what_is_left_and_sends_nothing(tmp_path: Path) -> None:
     assert "rows 3, passed through 1, finished 0, to send 2" in before
     assert "to send 0" in after
     assert "price   0.0000" in after
+
+
+def test_the_judge_is_in_the_price(tmp_path: Path) -> None:
+    corpus(tmp_path, PLAIN)
+    values = {"base_url": "http://127.0.0.1:9/v1", "model": "m", "prices": {**PRICES, "n": {"input": 2000}}}
+    alone, judged = (rewrite.dry_run(recipe(tmp_path, **values, judge=judge)) for judge in ("", "n"))
+    price = re.compile(r"price {3}([\d.]+)")
+    assert float(price.search(judged)[1]) > 1 > float(price.search(alone)[1]) * 100  # type: ignore[index]
+    assert "(n)" in judged
+
+
+def test_a_file_that_is_no_journal_is_one_line(tmp_path: Path) -> None:
+    folder = corpus(tmp_path, PLAIN)
+    folder.mkdir()
+    (folder / "journal.sqlite").write_text("not a database " * 100)
+    for ask in (rewrite.status, rewrite.dry_run):
+        with pytest.raises(ValueError, match=r"journal\.sqlite: file is not a database; if it is not a journal"):
+            ask(recipe(tmp_path, base_url="http://127.0.0.1:9/v1", model="m"))
+
+
+def test_a_key_file_holds_one_key(tmp_path: Path) -> None:
+    folder = corpus(tmp_path, PLAIN)
+    key = tmp_path / "key"
+    key.write_text("sk-1\nsk-2\n")
+    with pytest.raises(ValueError, match=r"key_file=.*holds more than the key") as caught:
+        rewrite.run(recipe(tmp_path, base_url="https://h/v1", model="m", key_file=str(key)), folder)
+    assert "sk-" not in str(caught.value)
 
 
 def test_the_command_line_prints_plan_and_status_on_stdout(tmp_path: Path, capsys: Any) -> None:

@@ -15,6 +15,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
@@ -193,11 +194,13 @@ class Journal:
         os.close(self._lock)
 
     def _explain(self, error: sqlite3.DatabaseError) -> ValueError:
-        if "full" in str(error):
-            return ValueError(
-                f"{self.path}: the disk is full; free some space and run the same command again, finished rows are kept"
-            )
-        return ValueError(f"{self.path}: {error}; if it is not a journal or is damaged, move it away to start a new one")
+        return _explained(self.path, error)
+
+
+def _explained(path: Path, error: sqlite3.DatabaseError) -> ValueError:
+    if "full" in str(error):
+        return ValueError(f"{path}: the disk is full; free some space and run the same command again, finished rows are kept")
+    return ValueError(f"{path}: {error}; if it is not a journal or is damaged, move it away to start a new one")
 
 
 def _settle(batch: list[tuple[Entry, asyncio.Future[None]]], error: ValueError | None) -> None:
@@ -253,11 +256,18 @@ class Summary:
         return sum(self.states[state] for state in UNFINISHED)
 
 
-def read_only(path: Path) -> sqlite3.Connection:
-    """A reader for reports; raises ``ValueError`` where there is no journal yet."""
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A reader for reports; raises ``ValueError`` where there is no journal yet, or where it cannot be read."""
     if not path.is_file():
         raise ValueError(f"{path}: no journal yet; `xinglin rewrite` writes it")
-    return sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
+    try:
+        yield connection
+    except sqlite3.DatabaseError as error:
+        raise _explained(path, error) from None
+    finally:
+        connection.close()
 
 
 def summary(connection: sqlite3.Connection, window: float = 60.0) -> Summary:
@@ -277,8 +287,5 @@ def summary(connection: sqlite3.Connection, window: float = 60.0) -> Summary:
 
 
 def read(path: Path) -> Summary:
-    connection = read_only(path)
-    try:
+    with reading(path) as connection:
         return summary(connection)
-    finally:
-        connection.close()

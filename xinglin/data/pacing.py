@@ -2,13 +2,14 @@
 
 In: the limits of the recipe and every reply. Out: ``enter`` returns when a request may be sent::
 
-    pace = Pace(most=64, requests=500, tokens=200_000)
+    pace = Pace(most=64, requests=500, tokens=200_000, halt=asyncio.Event())
     await pace.enter(1_800)          # tokens this request may take
     reply = await llm.chat(…)
     pace.leave(reply, used=1_110)    # a 429 halves the number in flight, answers raise it again
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 
@@ -17,13 +18,15 @@ from xinglin.llm import Reply
 CUT = 0.5
 RAISE = 16  # rounds of answers that bring the number in flight back from nothing to the most
 APART = 0.00125  # seconds between two requests, about what a row costs: bursts, whose answers would wait for each other, dissolve
+SHORT = 0.1  # seconds that are slept through even if the run is to stop
 PAUSE = 120.0  # longest Retry-After obeyed, in seconds
 
 
 class Pace:
-    """``most``: requests in flight; ``requests`` and ``tokens``: per minute, 0 for no limit."""
+    """``most``: requests in flight; ``requests`` and ``tokens``: per minute, 0: no limit. Nobody waits once ``halt`` is set."""
 
-    def __init__(self, most: int, requests: int = 0, tokens: int = 0) -> None:
+    def __init__(self, most: int, requests: int = 0, tokens: int = 0, halt: asyncio.Event | None = None) -> None:
+        self._halt = halt or asyncio.Event()
         self.most, self.limit, self.flying = most, float(most), 0
         self._requests, self._tokens = _Rate(requests), _Rate(tokens)
         self._line: deque[asyncio.Future[None]] = deque()
@@ -45,8 +48,15 @@ class Pace:
     async def _wait(self, tokens: int) -> None:
         self._next = max(self._next + APART, time.monotonic())
         until = max(self._next, self._requests.take(1), self._tokens.take(tokens))
-        while (delay := max(until, self._held_until) - time.monotonic()) > 0:
+        while not self._halt.is_set() and (delay := max(until, self._held_until) - time.monotonic()) > 0:
+            await self._rest(delay)
+
+    async def _rest(self, delay: float) -> None:
+        if delay < SHORT:
             await asyncio.sleep(delay)
+        else:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._halt.wait(), delay)
 
     def leave(self, reply: Reply, reserved: int, used: int) -> None:
         """``reserved`` tokens were asked for, ``used`` were needed. A busy answer counts once per round, not once per request."""

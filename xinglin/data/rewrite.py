@@ -9,9 +9,11 @@ every row and every cent: kill the stage anywhere, run it again, and only what i
 """
 
 import asyncio
+import contextlib
 import json
 import signal
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -160,12 +162,14 @@ async def _send(job: Job, journal: Journal, source: Path) -> str:
 
 def _export(job: Job, source: Path, folder: Path) -> list[Path]:
     outputs = [folder / "records.jsonl", folder / "rejected.jsonl"]
-    connection = journals.read_only(folder / "journal.sqlite")
-    with records.atomic(outputs[0]) as kept, records.atomic(outputs[1]) as rejected:
+    with (
+        journals.reading(folder / "journal.sqlite") as connection,
+        records.atomic(outputs[0]) as kept,
+        records.atomic(outputs[1]) as rejected,
+    ):
         for record in records.iterate(source):
             row = _result(job, record, _entry(connection, job, record))
             (kept if isinstance(row, Record) else rejected).write(records.to_json(row) + "\n")
-    connection.close()
     return outputs
 
 
@@ -187,7 +191,7 @@ def _result(job: Job, record: Record, entry: Entry) -> Record | Rejected:
     marked = _marked(replace(record, messages=[*record.messages[:-1], answer]), FLAGGED if findings else ACCEPTED)
     extra: dict[str, Any] = {"rewrite_model": entry.model, "rewrite_prompt": entry.prompt}
     extra |= {"rewrite_judge": entry.judge} if job.judge else {}
-    extra |= {"rewrite_findings": [f"{kind}: {span}" for kind, span, _ in findings]} if findings else {}
+    extra |= {"rewrite_findings": [f"{kind}: {span or message}" for kind, span, message in findings]} if findings else {}
     return replace(marked, meta={**marked.meta, **extra})
 
 
@@ -199,18 +203,19 @@ def dry_run(recipe: Recipe) -> str:
     (source,) = inputs(recipe)
     job = rules.prepare(recipe)
     path = recipe.folder / FOLDER / "journal.sqlite"
-    known = journals.read_only(path) if path.is_file() else None
     counts = {"rows": 0, PASSED: 0, "finished": 0, "to send": 0}
-    prompt = 0
-    for record in records.iterate(source):
-        counts["rows"] += 1
-        state = _state(job, record, known)
-        counts[state] += 1
-        if state == "to send":
-            prompt += rules.estimate(schema.rewrite_messages(rules.context(record), record.answer))
-    completion = counts["to send"] * rules.EXPECTED
-    price = rules.price_of(job.settings.prices, job.endpoint.model, llm.Usage(prompt, 0, completion))
-    return progress.dry_run(job.settings, counts, prompt, completion, price)
+    prompts, completions = Counter[str](), Counter[str]()
+    with journals.reading(path) if path.is_file() else contextlib.nullcontext() as known:
+        for record in records.iterate(source):
+            counts["rows"] += 1
+            state = _state(job, record, known)
+            counts[state] += 1
+            for model, prompt, completion in rules.expected(job, record) if state == "to send" else ():
+                prompts[model] += prompt
+                completions[model] += completion
+    usages = {model: llm.Usage(prompts[model], 0, completions[model]) for model in prompts}
+    price = sum(rules.price_of(job.settings.prices, model, usage) for model, usage in usages.items())
+    return progress.dry_run(job.settings, counts, usages, price)
 
 
 def status(recipe: Recipe) -> str:

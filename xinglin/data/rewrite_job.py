@@ -9,7 +9,7 @@ In: the recipe, a record, a reply. Out: a ``Verdict``::
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from xinglin import llm, schema
@@ -23,6 +23,8 @@ from xinglin.schema import Message
 
 TIMEOUT = 300.0  # seconds for one whole answer
 ROOM = 2048  # tokens for an answer; doubled once when the answer is cut
+JUDGE = "judge"  # kind of what the second model finds
+JUDGED = 60  # tokens of its usual answer
 EXPECTED = 520  # tokens of a usual answer, for estimates before the endpoint has counted any
 DENSITY = 0.64  # tokens per Chinese character with Qwen's tokenizer
 # How often a row may meet each kind of trouble, and the state it ends in then.
@@ -55,11 +57,14 @@ def prepare(recipe: Recipe) -> Job:
     settings = recipe.rewrite
     try:
         endpoint = llm.endpoint(settings.base_url, settings.model, settings.key_file, settings.ca_file, TIMEOUT)
+        llm.tls(endpoint)
     except ValueError as error:
         raise ValueError(f"rewrite.{error}") from None
     for model in (settings.model, settings.judge):
         if settings.budget and model and model not in settings.prices:
             raise ValueError(f"rewrite.budget={settings.budget:g} needs the price of model {model!r} in rewrite.prices")
+    if settings.judge and settings.model in settings.prices and settings.judge not in settings.prices:
+        raise ValueError(f"rewrite.prices names no {settings.judge!r}: what the judge costs would not be counted")
     judge = replace(endpoint, model=settings.judge) if settings.judge else None
     prompt = _hash(json.dumps(schema.rewrite_messages("", ""), ensure_ascii=False))[:8]
     return Job(settings, endpoint, judge, prompt, _hash(settings.on_finding, faithfulness.version())[:8])
@@ -95,6 +100,15 @@ def estimate(messages: Sequence[Message]) -> int:
 def bound(messages: Sequence[Message]) -> int:
     """Tokens a prompt can hardly exceed: one for two bytes, and some for the template."""
     return sum(len(message["content"].encode()) for message in messages) // 2 + 32
+
+
+def expected(job: Job, record: Record) -> Iterator[tuple[str, int, int]]:
+    """Model, prompt and completion tokens of the requests a row usually takes."""
+    question, answer = context(record), record.answer
+    yield job.endpoint.model, estimate(schema.rewrite_messages(question, answer)), EXPECTED
+    if job.judge:
+        prompt = estimate(schema.fidelity_messages(question, answer, "")) + EXPECTED
+        yield job.judge.model, prompt, JUDGED
 
 
 def price_of(prices: dict[str, Price], model: str, usage: llm.Usage) -> float:
@@ -149,11 +163,17 @@ def finished_text(reply: str) -> str:
 
 
 def judge_again(job: Job, record: Record, entry: Entry) -> Entry:
-    """Judge a stored answer by the rules of today: it may be accepted now, or have to be asked for again."""
+    """Judge a stored answer by the rules of today: it may be accepted now, or have to be asked for again.
+
+    What the second model found in it stands: it has not seen the answer again.
+    """
     entry = replace(entry, policy=job.policy)
     if entry.finish == "length":
         return entry
     verdict = judge_reply(job, *masked(record), llm.Reply("ok", text=entry.reply, finish=entry.finish))
+    judged = [Finding(*found) for found in json.loads(entry.findings) if found[0] == JUDGE]
+    if judged and not verdict.kind:
+        verdict = judge_facts(job, [*verdict.findings, *judged])
     entry = replace(entry, findings=dumps(verdict.findings), reason=verdict.reason)
     if not verdict.kind:
         return replace(entry, state=ACCEPTED)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from xinglin.config import Rewrite as Settings
 from xinglin.data import journal as journals
 from xinglin.data.journal import ACCEPTED, FAILED, REJECTED
+from xinglin.llm import Usage
 
 if TYPE_CHECKING:
     from xinglin.data.sending import Sender
@@ -22,7 +23,7 @@ WINDOW = 60.0  # seconds over which the rate is measured
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(f"\r{text}\x1b[K" if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
 
 
 async def show(sender: "Sender") -> None:
@@ -42,10 +43,11 @@ def line(sender: "Sender", started: float) -> str:
     recent = sum(1 for moment in sender.finished if moment > now - WINDOW)
     rate = recent / max(min(WINDOW, now - started), 1e-9)
     done = sender.done
-    counts = f"accepted {done[ACCEPTED]}  rejected {done[REJECTED]}  failed {done[FAILED]}  in flight {sender.pace.flying}"
+    counts = f"accepted {done[ACCEPTED]}  rejected {done[REJECTED]}  failed {done[FAILED]}  in flight {sender.asking}"
     money = f"money {sender.purse.spent:.4f}" if sender.job.settings.prices else "money unknown (rewrite.prices)"
     left = duration((sender.todo - done.total()) / rate) if rate else "unknown"
-    return f"rewrite: {done.total()}/{sender.todo}  {rate:.1f} rows/s  {counts}  {money}  left {left}"
+    trouble = f"  last trouble: {sender.trouble[:60]}" if sender.trouble else ""
+    return f"rewrite: {done.total()}/{sender.todo}  {rate:.1f} rows/s  {counts}  {money}  left {left}{trouble}"
 
 
 def duration(seconds: float) -> str:
@@ -55,11 +57,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
 
 
-def dry_run(settings: Settings, counts: dict[str, int], prompt: int, completion: int, price: float) -> str:
-    """The answer of ``--dry-run``: nothing was sent."""
+def dry_run(settings: Settings, counts: dict[str, int], usages: dict[str, Usage], price: float) -> str:
+    """The answer of ``--dry-run``: nothing was sent. ``usages``: expected tokens of each model."""
     known = settings.model in settings.prices
     money = f"{price:.4f} without the cache's discount" if known else f"unknown: rewrite.prices names no {settings.model!r}"
-    tokens = f"about {prompt} tokens in, {completion} out"
+    tokens = "; ".join(f"about {usage.prompt} in, {usage.completion} out ({model})" for model, usage in usages.items()) or "none"
     rows = ", ".join(f"{name} {count}" for name, count in counts.items())
     budget = f"\nbudget  {settings.budget:g}" if settings.budget else ""
     return f"model   {settings.model} at {settings.base_url}\nrows    {rows}\ntokens  {tokens}\nprice   {money}{budget}"

@@ -76,10 +76,9 @@ article{border:1px solid var(--line);border-radius:.5rem;margin:1rem 0;padding:.
 
 def write(folder: Path, source: Path, path: Path, settings: Settings) -> list[Path]:
     """Write both files from the journal at ``path``; ``source`` gives the samples their text before."""
-    connection = journals.read_only(path)
-    facts = figures(connection, settings)
-    samples = _samples(connection, source)
-    connection.close()
+    with journals.reading(path) as connection:
+        facts = figures(connection, settings)
+        samples = _samples(connection, source)
     return _write(folder, facts, samples)
 
 

@@ -42,17 +42,21 @@ class Task:
 
 
 class Sender:
-    """One run. ``done`` counts the rows it finished by state, ``finished`` holds the times of the latest."""
+    """One run. ``done`` counts the rows it finished by state, ``finished`` holds the times of the latest.
+
+    ``asking`` counts the requests that wait for their answer; ``trouble`` is what the latest was repeated or rejected for.
+    """
 
     def __init__(self, job: Job, journal: Journal, source: Path, found: Summary) -> None:
         self.job, self.journal, self.source, self.todo = job, journal, source, found.unfinished
         settings = job.settings
-        self.pace = Pace(settings.concurrency, settings.requests_per_minute, settings.tokens_per_minute)
+        self._halt = asyncio.Event()
+        self.pace = Pace(settings.concurrency, settings.requests_per_minute, settings.tokens_per_minute, self._halt)
         self.purse = Purse(settings.budget, found.price + found.lost_price)
-        self.stopped = ""
+        self.stopped = self.trouble = ""
+        self.asking = 0
         self.done: Counter[str] = Counter()
         self.finished: deque[float] = deque(maxlen=10_000)
-        self._halt = asyncio.Event()
         self._streak = self.answers = 0
 
     async def work(self) -> None:
@@ -76,7 +80,7 @@ class Sender:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
-        progress.say(f"interrupted: waiting for {self.pace.flying} answers that are already paid for; once more to leave at once")
+        progress.say(f"interrupted: waiting for {self.asking} answers that are already paid for; once more to leave at once")
         self.stop(INTERRUPTED)
 
     def _tasks(self) -> Iterator[Task]:
@@ -107,6 +111,7 @@ class Sender:
             if not verdict.kind:
                 return await self._finish(replace(entry, state=ACCEPTED))
             met[verdict.kind] += 1
+            self.trouble = verdict.reason
             told = [finding.message for finding in verdict.findings] or told
             if met[verdict.kind] >= rules.limit(self.job, verdict.kind):
                 return await self._finish(replace(entry, state=rules.ENDS[verdict.kind]))
@@ -152,7 +157,9 @@ class Sender:
         reply = llm.Reply("retry", unreached=True)
         reserved = not self._halt.is_set() and await self.purse.reserve(most)
         if reserved and not self._halt.is_set():
+            self.asking += 1
             reply = await llm.chat(http, endpoint, messages, room, 0.5 if warm else 0.0)
+            self.asking -= 1
         usage = reply.usage or llm.Usage()
         self.pace.leave(reply, expected, usage.prompt + usage.completion)
         if not reserved:
@@ -185,7 +192,7 @@ class Sender:
             reply, entry = await self._ask(http, self.job.judge, messages, 512, entry, warm=attempt > 0)
             problems = rules.read_fidelity(reply.text) if reply and reply.verdict == "ok" else None
             if problems is not None:
-                findings = [Finding("judge", "", problem) for problem in problems]
+                findings = [Finding(rules.JUDGE, "", problem) for problem in problems]
                 entry = replace(entry, judge="unfaithful" if findings else "faithful")
                 return rules.judge_facts(self.job, [*verdict.findings, *findings]), entry
         return verdict, replace(entry, judge="no verdict")
