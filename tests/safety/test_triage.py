@@ -72,7 +72,7 @@ def test_every_rule_says_what_it_is_where_it_comes_from_and_that_no_doctor_signe
     assert len({rule["id"] for rule in rules}) == len(rules)
     assert set(GROUPS) <= {rule["group"] for rule in rules}
     for rule in rules:
-        assert set(rule) <= {"id", "group", "level", "message", "when", "sure", "source", "within", "despite", "review"}
+        assert set(rule) <= {"id", "group", "level", "message", "when", "sure", "brief", "source", "within", "despite", "review"}
         assert rule["level"] in LEVELS and rule["source"] and rule["review"] == "未经医师审定"
         assert {"A": "120", "B": "急诊", "C": ""}[rule["level"]] in rule["message"]
         assert all(len(patterns) <= 3 for patterns in rule["when"] + rule.get("sure", []))
@@ -327,6 +327,12 @@ def test_no_rewording_lowers_the_level(kind: str) -> None:
 
 def test_there_are_more_than_300_rewordings() -> None:
     assert len(KINDS) * len(GROUPS) > 300
+
+
+def test_a_few_words_are_enough() -> None:
+    """``brief.jsonl``: signs named in a few words, and as many words that only sound like them."""
+    for row in rows("brief"):
+        assert is_alarm(row["text"]) == row["alarm"], row
 
 
 # ---------------------------------------------------------------- odd input, time

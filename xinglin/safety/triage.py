@@ -36,6 +36,7 @@ TOLD_BEFORE = 160  # characters a film, a book or a lesson named before a match 
 RECALLED = 300  # characters of earlier turns read together with as many of a turn
 REMEMBERED = 4096  # turns whose verdict is kept, under a keyed digest and never as text
 STRETCHES = (10, 20, 40, 80, 160)  # characters scored as one; fixed, so that text around them changes nothing
+BRIEF = 14  # characters of a text in which a rule needs no score
 FULL = 20  # characters from which a stretch has its full say
 AROUND = 60  # characters beside an alarming stretch in which rules are looked for
 SURROUNDINGS = 150  # characters beside an alarming stretch that are weighed with it
@@ -72,6 +73,8 @@ class Patterns:
 class Rule:
     """``when``: lists of patterns, each list one way to count. ``sure``: lists that raise the alert whatever the score.
 
+    ``brief``: lists that count in a text of a few words only, where a sign needs no second one.
+
     ``within``: characters the matches may lie apart.
 
     ``despite``: scopes that do not silence this rule, of negated, denied (negated inside), past, habitual,
@@ -84,6 +87,7 @@ class Rule:
     message: str
     when: tuple["Patterns", ...]
     sure: tuple["Patterns", ...]
+    brief: tuple["Patterns", ...]
     within: int
     despite: frozenset[str]
 
@@ -184,10 +188,13 @@ def _remembered(text: str) -> Alert | None:
 
 
 def _turn(text: str) -> Alert | None:
-    """The model first; rules of level A and B are looked for only where its score leaves them something to say."""
+    """The model first; rules of level A and B are looked for only where its score leaves them something to say.
+
+    A few words give the model nothing to weigh: there a rule is enough.
+    """
     normal = normalise(text)
     alarming = [_judged(normal, *place) for place in _places(normal, classifier())]
-    return _highest([_alert(sure(normal)), *alarming]) or _alert(fired(normal, "C"))
+    return _highest([_alert(sure(normal)), _alert(brief(normal)), *alarming]) or _alert(fired(normal, "C"))
 
 
 def _judged(text: Text, start: int, end: int, value: float) -> Alert | None:
@@ -217,6 +224,13 @@ def counting(text: Text, levels: str = LEVELS) -> Iterator[Rule]:
 def sure(text: Text) -> Rule | None:
     """The first rule with a list that needs no score."""
     return next((rule for rule in load().rules if _counts(rule.sure, rule, text)), None)
+
+
+def brief(text: Text) -> Rule | None:
+    """The first rule of level A or B that counts in a text of a few words; ``None`` for a longer text."""
+    if len(letters(text)[0]) > BRIEF:
+        return None
+    return fired(text, "AB") or next((rule for rule in load().rules if _counts(rule.brief, rule, text)), None)
 
 
 # ---------------------------------------------------------------- the linear model
@@ -370,9 +384,9 @@ def _sounds() -> tuple[dict[str, str], dict[tuple[str, str], list[tuple[list[str
 
 
 def _rule(entry: dict[str, Any], words: dict[str, str], sets: dict[frozenset[str], int]) -> Rule:
-    when, sure = (tuple(_patterns(one, words, sets) for one in entry.get(name, ())) for name in ("when", "sure"))
+    lists = (tuple(_patterns(one, words, sets) for one in entry.get(name, ())) for name in ("when", "sure", "brief"))
     despite = frozenset(entry.get("despite", ()))
-    return Rule(entry["id"], entry["group"], entry["level"], entry["message"], when, sure, entry.get("within", WITHIN), despite)
+    return Rule(entry["id"], entry["group"], entry["level"], entry["message"], *lists, entry.get("within", WITHIN), despite)
 
 
 def _patterns(written: Sequence[str], words: dict[str, str], sets: dict[frozenset[str], int]) -> Patterns:
