@@ -384,9 +384,11 @@ def _sounds() -> tuple[dict[str, str], dict[tuple[str, str], list[tuple[list[str
 
 
 def _rule(entry: dict[str, Any], words: dict[str, str], sets: dict[frozenset[str], int]) -> Rule:
-    lists = (tuple(_patterns(one, words, sets) for one in entry.get(name, ())) for name in ("when", "sure", "brief"))
+    when, sure, brief_ = (tuple(_patterns(one, words, sets) for one in entry.get(name, ())) for name in ("when", "sure", "brief"))
     despite = frozenset(entry.get("despite", ()))
-    return Rule(entry["id"], entry["group"], entry["level"], entry["message"], *lists, entry.get("within", WITHIN), despite)
+    return Rule(
+        entry["id"], entry["group"], entry["level"], entry["message"], when, sure, brief_, entry.get("within", WITHIN), despite
+    )
 
 
 def _patterns(written: Sequence[str], words: dict[str, str], sets: dict[frozenset[str], int]) -> Patterns:
