@@ -71,3 +71,55 @@ def test_ages_and_pregnancy_of_the_source_must_stay() -> None:
     assert kinds("12岁以下儿童禁用，孕妇禁用。", source=source) == set()
     assert "age" in kinds("儿童禁用，孕妇禁用。", source=source)
     assert "pregnancy" in kinds("12岁以下儿童禁用。", source=source)
+
+
+@pytest.mark.parametrize(
+    ("source", "rewritten"),
+    [
+        ("不要吃辣的油炸的，别熬夜。", "饮食清淡，保证充足睡眠。"),
+        ("药别自己停。", "切勿擅自中断用药。"),
+        ("伤口别沾水。", "保持创口干燥。"),
+        ("樟脑丸别放衣柜。", "避免接触樟脑丸。"),
+        ("怀孕不能吃逍遥丸。可以吃维生素B6。", "可服维生素B6。逍遥丸孕妇禁用。"),
+        ("千万别开大氧气。", "切勿调高氧流量。"),
+        ("别撸铁。", "不宜做力量练习。"),  # no word in common: the only prohibition of each
+    ],
+)
+def test_a_prohibition_is_kept_by_its_meaning(source: str, rewritten: str) -> None:
+    assert kinds(rewritten, source=source, question="") == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "rewritten"),
+    [
+        ("别喝酒，别吹冷风。", "饮酒可能是诱因。避免受风。"),
+        ("有抑郁症的不要用氟桂利嗪。", "预防用氟桂利嗪5mg。"),
+        ("不要热敷，不要喝酒。", "避免热敷，注意休息。"),
+        ("不能自己停药。", "先停用洗液，不适随诊。"),
+        ("别趴着睡。", "取仰卧位，枕头放低。"),
+    ],
+)
+def test_a_prohibition_is_dropped_where_no_warning_speaks_of_it(source: str, rewritten: str) -> None:
+    assert "dropped prohibition" in kinds(rewritten, source=source, question="用氟桂利嗪5mg")
+
+
+@pytest.mark.parametrize(
+    "source", ["不用担心。", "别自己吓自己。", "不发烧，能吃能睡。", "不吃也没事。", "不吃奶、尖叫马上去医院。"]
+)
+def test_comfort_and_description_are_no_prohibitions(source: str) -> None:
+    assert kinds("注意观察。", source=source, question="") == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "rewritten"),
+    [
+        ("一天吃一片半，吃一个半月。", "每日1.5片，服1.5月。"),
+        ("每天各一次，吃一个星期。", "每日1次，共1周。"),
+        ("8到12次一天。", "每日8～12次。"),
+        ("睡前吃一粒。", "每晚1粒，每日1次。"),
+        ("一天两次以内。", "每日不超过2次。"),
+        ("喝两千毫升水。", "饮水2000ml。"),
+    ],
+)
+def test_numbers_in_other_words_are_the_same(source: str, rewritten: str) -> None:
+    assert kinds(rewritten, source=source, question="") == set()

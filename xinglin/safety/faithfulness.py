@@ -69,7 +69,10 @@ def check(question: str, source: str, rewritten: str) -> list[Finding]:
 def version() -> str:
     """Hash of the rules: answers judged by others are judged again."""
     folder = Path(__file__).parent
-    names = ("faithfulness.py", "faithfulness.json", "prohibitions.py", "prohibitions.json", "terms.py", "drugs.json")
+    names = (
+        *("faithfulness.py", "faithfulness.json", "prohibitions.py", "prohibitions.json"),
+        *("wording.py", "wording.json", "terms.py", "drugs.json"),
+    )
     return hashlib.sha256(b"".join((folder / name).read_bytes() for name in names)).hexdigest()[:16]
 
 
@@ -86,18 +89,29 @@ def _pattern(name: str) -> re.Pattern[str]:
 
 _TIMES = "(?:服用|服|吃|用|涂|喷|滴|塞)?(?:一|1)次"
 _RANGE = r"\d+(?:\.\d+)?(?:\s*[-~～—–至到]\s*\d+(?:\.\d+)?)?"
+_COUNT = r"(?:\d+(?:[-~～—–至到]\d+)?|[一二两三四五六])"
 _ROUGH = "一两|两三|二三|三四|三五|四五|五六|六七|七八|八九"
 # What is spoken or abbreviated, in the form the rules read: (a word without which it cannot be there, pattern, plain form).
 _SPOKEN: list[tuple[str, re.Pattern[str], str]] = [
     (needle, re.compile(pattern, re.IGNORECASE), plain)
     for needle, pattern, plain in (
-        ("个", r"(?<=[\d一二两三四五六七八九十半])个(?=小时|单位|星期|半小时)", ""),
+        ("多", r"(?<=[\d一二两三四五六七八九十百])个?[多余几](?=个?(?:小时|月|星期|礼拜|周|年|天|岁))", ""),
+        *(
+            ("半", rf"(?<![\d十百]){one}(?:个半(?=小时|月)|(片|粒|包|袋|支|年)半(?![天年小月]))", rf"{digit}.5\1")
+            for one, digit in (("[一1]", 1), ("[两二2]", 2), ("[三3]", 3))
+        ),
+        ("岁半", "岁半", "岁6个月"),
+        ("个", r"(?<=[\d一二两三四五六七八九十半])个(?=小时|单位|星期|礼拜|半小时)", ""),
+        ("早中晚", r"早中晚(?:各|分别)?(?:\w{0,3}?(?:一|1)次)?", "每日3次"),
+        ("次", rf"({_COUNT}次)(?:一天|每天|每日)(?!\S?[一\d]次)", r"每日\1"),
         ("早晚", r"早晚(?:各|分别)\w{0,3}?(?:一|1)次", "每日2次"),
         (
             "次",
             rf"(?:每[天日])?(?:早上|早晨|清晨|晨起|中午|晚上|晚间|夜间|睡前|临睡前|临睡|晚饭后|早饭前|早餐前)(?:空腹|饭前|饭后|餐前|餐后)?{_TIMES}(?!\S{{0,2}}[吃服嚼片粒])",
             "每日1次",
         ),
+        ("各", r"每[天日]各(?=(?:一|1)次)", "每日"),
+        ("次", r"(?<=[每一][天日])(?:最多|至多|别超过|不(?:得|要|宜|能|可|应)?(?:超过|多于))(?=[\d一二两三四]+次)", ""),
         ("隔", rf"每?隔[天日]{_TIMES}", "每2天1次"),
         ("qod", r"(?<![a-z])qod(?![a-z])", "每2天1次"),
         ("id", r"(?<![a-z])bid(?![a-z])", "每日2次"),
@@ -174,16 +188,16 @@ def _named(drug: Drug, others: Sequence[Drug], text: str) -> bool:
 
 # ---------------------------------------------------------------- numbers
 
-DOSES = {"mg", "ml", "mg/kg", "IU", "万单位", "片", "粒", "袋", "支", "滴", "丸", "喷", "揿", "包", "枚"}
+DOSES = {"mg", "ml", "mg/kg", "IU", "万单位", "片", "粒", "袋", "支", "滴", "丸", "喷", "揿", "包"}
 # "一" before these is an article as often as a number.
 VAGUE = {"天", "次", "年", "月", "度", "℃", "级", "期", "倍", "杯", "瓶", "斤", "分钟"}
 SCALE = {
     "g": ("mg", 1000.0), "μg": ("mg", 0.001), "L": ("ml", 1000.0), "斤": ("kg", 0.5), "小时": ("分钟", 60.0),
     "天": ("分钟", 1440.0), "周": ("分钟", 10080.0), "月": ("分钟", 43200.0), "年": ("分钟", 518400.0),
 }  # fmt: skip
-_PART = re.compile(rf"(\d+(?:\.\d+)?|半|[一二两三四五六七八九十百]+)\s*({terms.UNIT})?")
+_PART = re.compile(rf"(\d+(?:\.\d+)?|半|[一二两三四五六七八九十百千]+)\s*({terms.UNIT})?")
 LIMIT = re.compile(r"(?:[不别勿]\S{0,3}|最[多大少高])[超少低多高][过于]?$|最[多大少高]$|至[多少]$")
-_IDIOM = re.compile("酒?[都也]")  # 一滴都不能沾
+_IDIOM = re.compile("酒?[都也别不]")  # 一滴都不能沾
 LITRE = 500  # ml from which a number is drunk or passed, no dose
 NEAR = 25  # characters; a frequency this close to a drug or a dose is part of its use
 
@@ -193,7 +207,12 @@ def _numbers(given: str, source: str, rewritten: str) -> Iterator[Found]:
     known = {value for quantity in stated for form in _forms(quantity) for value in form}
     now = {value for quantity in found for form in _forms(quantity) for value in form}
     for quantity in found:
-        if not _is_vague(quantity) and not _is_among(quantity, known) and not _is_measured(quantity, given):
+        if not (
+            _is_vague(quantity)
+            or _is_among(quantity, known)
+            or _is_measured(quantity, given)
+            or _is_daily(quantity, given, known)
+        ):
             yield "new number", quantity.text
     offset = len(given) - len(source)
     wanted = [quantity for quantity in stated if quantity.start >= offset]
@@ -242,6 +261,13 @@ def _is_measured(quantity: Quantity, given: str) -> bool:
         and (_unit(quantity) not in DOSES or (quantity.unit == "ml" and quantity.value >= LITRE))
         and all(_is_bare(one, given) for one in numbers)
     )
+
+
+def _is_daily(quantity: Quantity, given: str, known: set[Value]) -> bool:
+    """A frequency told by the hour of the day (睡前一粒 for 每日1次) or left to the context (1g三次)."""
+    if quantity.unit != "次/日":
+        return False
+    return ("次", quantity.value) in known or (quantity.value == 1 and bool(_pattern("once_a_day").search(given)))
 
 
 def _is_bare(number: str, given: str) -> bool:
@@ -377,9 +403,9 @@ def _sided(text: str) -> list[tuple[str, str]]:
 
 def _people(given: str, source: str, rewritten: str) -> Iterator[Found]:
     given, source, rewritten = (_pattern("not_people").sub("", text) for text in (given, source, rewritten))
-    for pattern in _words()["people"].values():
-        now, known, wanted = (re.search(pattern, text) for text in (rewritten, given, source))
-        if now and not known:
+    for state, pattern in _words()["people"].items():
+        now, wanted = (re.search(pattern, text) for text in (rewritten, source))
+        if now and not re.search(f"{pattern}|{_words()['people_known'][state]}", given):
             yield "pregnancy", rewritten[now.start() : now.start() + 4]
         if wanted and not now:
             yield "pregnancy", source[wanted.start() : wanted.start() + 4]

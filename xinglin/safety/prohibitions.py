@@ -5,9 +5,9 @@ In: the source and the rewritten answer. Out: kind and clause of each that is go
     list(lost("别抽烟喝酒，胃溃疡禁用布洛芬。", "可以饮酒，戒烟。"))
     [("flipped prohibition", "别抽烟喝酒"), ("dropped prohibition", "胃溃疡禁用布洛芬")]
 
-A prohibition is a marker (禁用, 别, 不要 …) with what it forbids, item by item; both texts are compared by the characters that
-carry meaning, near words made one (饮酒, 喝酒). Colloquial 别挤痘 may become 避免挤压: a prohibition of the rewritten answer that
-says nothing else of the source stands for one it shares a character with.
+A prohibition is a marker (禁用, 别, 不要 …) with what it forbids, item by item. It is kept, in whatever words, when a clause of
+the rewritten answer that warns of anything holds enough of the item's meaning (wording.py), or when one tells to do the opposite
+(饮食清淡 for 别吃辣). A prohibition of the rewritten answer that the source has in no like words may stand for a missing one.
 """
 
 import functools
@@ -18,44 +18,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xinglin.safety import terms
+from xinglin.safety import wording
+from xinglin.safety.wording import Words
 
 CLAUSES = re.compile(r"[。！？!?；;\n，,：:]")
+PIECES = re.compile(r"[，,：:()（）]")
 SENTENCES = re.compile(r"[。！？!?；;\n]")
 LABEL = re.compile(r"(?m)^\d[.、][ \t]*[^：:\n]{2,10}[：:]")  # the name of a point
 LONGEST = 20  # characters that say what is prohibited; text without punctuation runs on
-ENOUGH = 0.6  # share of the characters that say what is prohibited
-SURE = 0.7  # the same where a permission is held against a prohibition
-MOST = 0.5  # the same of the words that say for whom; then what is prohibited may be left to the context
-NEW = 0.25  # at most this share of a paraphrase stands in the source
-TOGETHER = "并"  # how the word list calls 一起, 同服, 合用
+# Share of the words that a clause must hold:
+ENOUGH = 0.33  # of what is prohibited, where the clause warns
+WHOLE = 0.6  # of that and of whom or when it concerns
+FRONTED = 0.8  # of a thing named before the marker, as in 樟脑丸别放衣柜
+SURE = 0.7  # of what is prohibited, where the clause permits
+LIKE = 0.5  # of a prohibition of the rewritten answer, for the clause of the source to be where it comes from
 
 
 @dataclass(frozen=True)
 class Ban:
-    """A prohibition: its clause, its marker, whom or when it concerns, and what it forbids, as characters.
+    """A prohibition: its clause, its marker, whom or when it concerns, and what it forbids, as words.
 
-    ``strong``: not just 减少, 以免, 错开. ``late``: what it forbids stands before the marker.
+    ``strong``: not just 减少, 以免, 错开.
     """
 
     said: str
     marker: str
-    subject: frozenset[str]
-    items: tuple[frozenset[str], ...]
-    strong: bool = True
-    late: bool = False
-
-    @property
-    def scope(self) -> frozenset[str]:
-        return self.subject.union(*self.items)
+    subject: Words
+    items: tuple[Words, ...]
+    strong: bool
 
 
 @dataclass(frozen=True)
-class Permission:
-    """What is allowed; ``late``: the words stand before the permission, as in 孕妇可用."""
+class Statement:
+    """A clause: what it says; whether it warns, permits, or just tells to stop; the meanings it says the opposite of."""
 
-    scope: frozenset[str]
-    late: bool
+    says: frozenset[str]
+    opposes: frozenset[str]
+    warns: bool
+    permits: bool
+    stops: bool
 
 
 def lost(source: str, rewritten: str) -> Iterator[tuple[str, str]]:
@@ -64,182 +65,174 @@ def lost(source: str, rewritten: str) -> Iterator[tuple[str, str]]:
     if not wanted:
         return
     rewritten = LABEL.sub("", rewritten)
-    kept = list(_bans(rewritten))
-    known = [one.scope for one in _permitted(source)]
-    allowed = [one for one in _permitted(rewritten) if not any(one.scope <= scope for scope in known)]
-    spare = _spare(kept, wanted, source)
+    said = list(_statements(rewritten))
+    dropped = []
     for ban in wanted:
-        if any(_allows(one, ban) for one in allowed):
+        missing = [item for item in ban.items if not _is_kept(ban, item, said)]
+        if _is_flipped(ban, said, source):
             yield "flipped prohibition", ban.said
-            continue
-        missing = _missing(ban, kept)
-        if not missing or _left_to_context(ban, kept, rewritten):
-            continue
-        partner = _partner(missing, spare, source)
-        if partner is None:
-            yield "dropped prohibition", ban.said
-        else:
-            spare.remove(partner)
+        elif missing and not _is_left_to_context(ban, rewritten):
+            dropped.append((ban.said, _is_sure(missing[0])))
+    unsure = sum(not sure for _, sure in dropped)
+    spare = _spare(rewritten, source, wanted) if unsure else 0
+    yield from (("dropped prohibition", ban) for ban, sure in dropped if sure or unsure > spare)
 
 
-def _partner(missing: list[frozenset[str]], spare: list[frozenset[str]], source: str) -> frozenset[str] | None:
-    """A prohibition of the rewritten answer that may be meant: one that shares a character, or one in wholly other words."""
-    near = next((scope for scope in spare if scope & missing[0]), None)
-    if near is not None or len(missing) > 1:
-        return near
-    return next((scope for scope in spare if _is_new(scope, source)), None)
-
-
-def _missing(ban: Ban, kept: list[Ban]) -> list[frozenset[str]]:
-    """Items nothing holds; one character beside items that are held is a colloquial verb: 别说他、骂他."""
-    missing = [item for item in ban.items if not any(_says(one, item) or _says_whole(one, ban.subject, item) for one in kept)]
-    return [item for item in missing if len(item) > 1 or item <= _plain_words()] if len(missing) < len(ban.items) else missing
-
-
-def _says(ban: Ban, item: frozenset[str]) -> bool:
-    """Its words hold the item, or it is the item cut short: 避免挤压 for 别挤痘."""
-    short = any(one <= item and (2 * len(one) >= len(item) or one <= _plain_words()) for one in ban.items)
-    return short or _holds(ban.scope, item)
-
-
-def _says_whole(ban: Ban, subject: frozenset[str], item: frozenset[str]) -> bool:
-    """Its words hold most of the whole clause and some of the item: 热水澡别洗太久, 避免长时间热水洗浴."""
-    return bool(subject and ban.scope & item) and _holds(ban.scope, subject | item)
-
-
-def _allows(permission: Permission, ban: Ban) -> bool:
-    """可以饮酒, or 孕妇可用 where what is allowed is left to the context."""
-    whom = permission.late and len(ban.subject) > 1 and _holds(permission.scope, ban.subject, SURE)
-    return whom or any(_holds(permission.scope, item, SURE) for item in ban.items)
-
-
-def _left_to_context(ban: Ban, kept: list[Ban], rewritten: str) -> bool:
-    """What is to be stopped is often left to the context, and so is what somebody must not take."""
-    if _words("stopped").search(ban.marker) and _words("stopped").search(rewritten):
+def _is_kept(ban: Ban, item: Words, said: list[Statement]) -> bool:
+    stop = any(wording.means(word, "stop") for word in item)
+    warnings = [one.says for one in said if one.warns and not (stop and one.stops)]
+    warnings += [one.opposes for one in said if one.opposes]
+    if any(map(wording.is_drug, item)) and any(wording.weight(word) > 1 for word in ban.subject):
+        # Of a drug that some must not take it is enough to say who (孕妇禁用), but not just to name the drug.
+        if not wording.is_in(ban.subject, [one.says for one in said], ENOUGH):
+            return False
+        if wording.is_in(ban.subject, warnings, ENOUGH):
+            return True
+    sure = [word for word in item if wording.means(word, "sure")]
+    if wording.is_in(item, warnings, ENOUGH) and all(wording.is_in((word,), warnings, 1) for word in sure):
         return True
-    known = len(ban.subject) > 1 or (bool(ban.subject) and ban.subject <= _plain_words())
-    return known and any(len(one.scope & ban.subject) >= MOST * len(ban.subject) for one in kept if one.late and one.strong)
+    return not wording.is_weak(ban.subject) and _is_kept_whole(ban.subject, item, warnings)
 
 
-def _spare(kept: list[Ban], wanted: list[Ban], source: str) -> list[frozenset[str]]:
-    """Prohibitions of the rewritten answer that stand for none of the source by their words."""
+def _is_kept_whole(subject: Words, item: Words, warnings: list[frozenset[str]]) -> bool:
+    """By most of the whole clause, or by the thing where what not to do with it is said in other words."""
+    if wording.is_in((*subject, *item), warnings, WHOLE):
+        return True
+    thing = not any(wording.means(word, "person") or wording.is_drug(word) for word in subject)
+    return thing and not any(map(wording.is_heavy, item)) and wording.is_in(subject, warnings, FRONTED)
+
+
+def _is_flipped(ban: Ban, said: list[Statement], source: str) -> bool:
+    permitted = [one.says for one in said if one.permits]
+    allowed = [item for item in ban.items if wording.is_in(item, permitted, SURE)]
+    if not allowed or _permits(ban.said, among=True):
+        return False
+    known = [one.says for one in _statements(source) if one.permits]
+    return any(not wording.is_in(item, known, SURE) for item in allowed)
+
+
+def _is_left_to_context(ban: Ban, rewritten: str) -> bool:
+    """What is to be stopped is often left to the context."""
+    return bool(_pattern("stopped").search(ban.marker) and _pattern("stopped").search(rewritten))
+
+
+def _is_sure(item: Words) -> bool:
+    """Names something of which all words are listed, so that no other words can be meant."""
+    return any(wording.means(word, "sure") or wording.is_drug(word) for word in item)
+
+
+def _spare(rewritten: str, source: str, wanted: list[Ban]) -> int:
+    """How many prohibitions of the rewritten answer no clause of the source says in like words."""
+    clauses = [wording.marks(clause).says for clause in CLAUSES.split(source)]
     items = [item for ban in wanted for item in ban.items]
-    return [ban.scope for ban in kept if ban.items and ban.strong and not any(_says(ban, item) for item in items)]
+    found = [ban.said for ban in _bans(rewritten) if _pattern("firm").match(ban.marker)]
+    return sum(
+        _is_new(said, clauses) and not any(wording.is_in(item, [wording.marks(said).says], ENOUGH) for item in items)
+        for said in found
+    )
 
 
-def _is_new(scope: frozenset[str], source: str) -> bool:
-    """Said in wholly other words, and not the general advice that models add."""
-    content = _content(_uniform(source))
-    return len(scope & content) <= NEW * len(scope) and not scope & _usual()
+def _is_new(said: str, clauses: list[frozenset[str]]) -> bool:
+    words = wording.words(said)
+    return not (wording.is_weak(words) or _is_sure(words) or wording.is_in(words, clauses, LIKE))
 
 
 # ---------------------------------------------------------------- reading
 
 
-def _bans(text: str) -> Iterator[Ban]:
-    """Every prohibition of ``text``, the first of each clause."""
+def _statements(text: str) -> Iterator[Statement]:
     for sentence in SENTENCES.split(text):
-        clauses, plain = CLAUSES.split(sentence), CLAUSES.split(_uniform(sentence))
-        for number, clause in enumerate(plain):
-            clause = _words("no_prohibition").sub("", clause)
-            match = _markers().search(clause)
-            if match and not _is_idle(match, clause, plain[number + 1 :]):
-                yield _ban(clauses[number].strip(), match, clause, plain[number - 1] if number else "")
+        clauses = [clause for clause in PIECES.split(sentence) if clause]
+        warns = [bool(_pattern("cautions").search(clause)) for clause in clauses]
+        for number, clause in enumerate(clauses):
+            marks, permits = wording.marks(clause), _permits(clause)
+            beside = any(warns[max(0, number - 1) : number + 2])
+            stops = bool(_pattern("stopped").search(clause)) and not _pattern("against_stopping").search(clause)
+            yield Statement(marks.says, marks.opposes, beside and not permits, permits, stops)
+
+
+def _permits(clause: str, among: bool = False) -> bool:
+    """Not what is allowed only later or on a condition, nor, unless ``among``, where something is forbidden with it."""
+    match = _pattern("allowed").search(clause)
+    return bool(match and not _pattern("later").search(clause[: match.start()]) and (among or not _markers().search(clause)))
+
+
+def _bans(text: str) -> Iterator[Ban]:
+    """Every prohibition of ``text``, one of each clause."""
+    for sentence in SENTENCES.split(text):
+        clauses = PIECES.split(sentence)
+        for number, said in enumerate(clauses):
+            clause = _pattern("no_prohibition").sub("", said)
+            match = _marker(clause)
+            if match and not _is_idle(match, clause, clauses[number + 1 :]):
+                ban = _ban(said.strip(), match, clause, clauses[:number])
+                if ban.items:
+                    yield ban
+
+
+def _marker(clause: str) -> re.Match[str] | None:
+    """The first strong one, else the first."""
+    found = list(_markers().finditer(clause))
+    return next((match for match in found if match["strong"]), found[0] if found else None)
 
 
 def _is_idle(match: re.Match[str], clause: str, after: list[str]) -> bool:
-    """Not a prohibition: 可以停用, or a sign of danger, as in 不吃、尖叫马上去医院."""
-    if match[0][0] in "停戒" and _words("permissions").search(clause[: match.start()]):
+    """Not a prohibition: 可以停用, 不吃也没事, or a sign of danger, as in 不吃、尖叫马上去医院."""
+    if match[0][0] in "停戒不" and _pattern("permissions").search(clause[: match.start()]):
         return True
-    if match[0] == "不" and clause.endswith(("的", "者", "时")):
+    if _pattern("harmless").search(clause):
         return True
-    return match[0] in {"不", "不能"} and bool(_words("signs").search("".join([clause[match.end() :], *after])))
+    if match[0] == "不" and (clause.endswith(("的", "者", "时")) or "的时候" in clause[match.end() :]):
+        return True
+    return match[0] in {"不", "不能"} and bool(_pattern("signs").search("".join([clause[match.end() :], *after])))
 
 
-def _ban(said: str, match: re.Match[str], clause: str, previous: str) -> Ban:
+def _ban(said: str, match: re.Match[str], clause: str, earlier: list[str]) -> Ban:
+    """What is forbidden stands after the marker, before it (胃溃疡的人别吃), in a clause before, or is the marker (禁食)."""
     before, after = clause[: match.start()], clause[match.end() :]
-    together = TOGETHER if _words("apart").search(match[0]) else ""
-    if not _content(after) or (_is_lone(_content(after)) and len(_content(before)) > 1):
-        early = (
-            previous
-            if (len(_content(before)) < 2 or before.startswith(("或", "及", "以及")))
-            and not _words("permissions").search(previous)
-            else ""
-        )
-        return Ban(said, match[0], _content(after), _items(early + before[-LONGEST:]), bool(match["strong"]), late=True)
-    return Ban(said, match[0], _content(before), _items(after[:LONGEST] + together), bool(match["strong"]))
+    after = _pattern("reason").split(after)[0][:LONGEST]
+    items, subject = _items(after), wording.words(before)
+    if items:
+        return Ban(said, match[0], subject, items, bool(match["strong"]))
+    own = wording.words(match[0] if match[0][0] == "禁" else after)
+    if not _items(before) and any(word not in _bare() for word in own):
+        return Ban(said, match[0], (), (own,), bool(match["strong"]))
+    told = (_items(text[-LONGEST:]) for text in (before, *reversed(earlier)) if not _pattern("permissions").search(text))
+    return Ban(said, match[0], (), next(filter(None, told), (own,) if own else ()), bool(match["strong"]))
 
 
-def _is_lone(content: frozenset[str]) -> bool:
-    """Just a verb, what it is about stands before: 过敏的人不要贴."""
-    return len(content) == 1 and content <= frozenset(data()["lone"])
+def _items(text: str) -> tuple[Words, ...]:
+    listed = _pattern("between").split(_pattern("again").sub("、", text))
+    items = (wording.words(item) for item in listed if not _pattern("allowed").search(item))
+    return tuple(one for item in items for one in _apart(item) if not wording.is_weak(one))
 
 
-def _items(text: str) -> tuple[frozenset[str], ...]:
-    items = (_content(item) for item in _words("between").split(_words("again").sub("、", text)))
-    return tuple(item for item in items if item)
-
-
-def _permitted(text: str) -> list[Permission]:
-    """What ``text`` allows, by clause; not what is allowed only later or on a condition."""
-    found = []
-    for clause in CLAUSES.split(_uniform(text)):
-        match = _words("allowed").search(clause)
-        if match and not _words("later").search(clause[: match.start()]):
-            after = _content(_markers().split(clause[match.end() :], 1)[0])
-            found.append(Permission(after or _content(clause[: match.start()]), not after))
-    return [one for one in found if one.scope]
+def _apart(item: Words) -> list[Words]:
+    """抽烟喝酒 are two things, without anything between them."""
+    sure = [word for word in item if wording.means(word, "sure")]
+    return [item] if len(sure) < 2 else [*((word,) for word in sure), tuple(word for word in item if word not in sure)]
 
 
 # ---------------------------------------------------------------- words
 
 
 @functools.cache
-def data() -> dict[str, Any]:
+def _data() -> dict[str, Any]:
     found: dict[str, Any] = json.loads(Path(__file__).with_name("prohibitions.json").read_text(encoding="utf-8"))
     return found
 
 
 @functools.cache
-def _words(name: str) -> re.Pattern[str]:
-    return re.compile(data()[name])
+def _pattern(name: str) -> re.Pattern[str]:
+    return re.compile(_data()[name])
 
 
 @functools.cache
 def _markers() -> re.Pattern[str]:
-    return re.compile(f"(?P<strong>{data()['prohibitions']})|{data()['softer']}")
+    return re.compile(f"(?P<strong>{_data()['prohibitions']})|{_data()['softer']}")
 
 
 @functools.cache
-def _usual() -> frozenset[str]:
-    return frozenset(data()["usual"])
-
-
-@functools.cache
-def _plain_words() -> frozenset[str]:
-    return frozenset(data()["synonyms"])
-
-
-@functools.cache
-def _synonyms() -> tuple[dict[str, str], re.Pattern[str]]:
-    return terms.mapping(data()["synonyms"])
-
-
-def _uniform(text: str) -> str:
-    """Near words made one; punctuation stays."""
-    plain, pattern = _synonyms()
-    return pattern.sub(lambda match: plain[match[0]], text)
-
-
-@functools.cache
-def _fillers() -> frozenset[str]:
-    return frozenset(data()["fillers"])
-
-
-def _content(text: str) -> frozenset[str]:
-    """The characters of a text that carry its meaning."""
-    return frozenset(character for character in text if character.isalnum()) - _fillers()
-
-
-def _holds(scope: frozenset[str], item: frozenset[str], share: float = ENOUGH) -> bool:
-    return item <= scope if len(item) < 3 else len(scope & item) >= share * len(item)
+def _bare() -> frozenset[str]:
+    """Verbs that leave to the words before what they are about."""
+    return frozenset((*wording.data()["verbs"], *_data()["bare"].split()))

@@ -78,6 +78,12 @@ def lexicon() -> Lexicon:
     )
 
 
+@functools.cache
+def spellings() -> dict[str, str]:
+    """Every spelling of every known drug, with the name the lexicon calls it by."""
+    return {**{name: name for name in lexicon().classes}, **lexicon().aliases}
+
+
 def _alternation(patterns: Sequence[str]) -> str:
     """The patterns in their order, grouped by first letter: ten times as fast as trying all of them at every character."""
     groups: dict[str, list[str]] = {}
@@ -113,7 +119,7 @@ _SHAPED = re.compile(
 _HINT = re.compile(rf"{_STEM}|{_FORM}|片|丸")  # most texts have none, and the search for a whole shape is slow
 # Where a name begins: what stands before it in a sentence is not part of it.
 _BEFORE = re.compile(
-    r"^.*(?:咨询|询问|换|同服|代替|替代|服用|口服|使用|应用|给予|加用|联用|联合|选用|换用|改用|停用|禁用|避免|慎用|外用|涂抹|外涂|注射|静滴|含服|长期|小儿|儿童|成人|比如|例如|例|如|"
+    r"^.*(?:什么|咨询|询问|换|同服|代替|替代|服用|口服|使用|应用|给予|加用|联用|联合|选用|换用|改用|停用|禁用|避免|慎用|外用|涂抹|外涂|注射|静滴|含服|长期|小儿|儿童|成人|比如|例如|例|如|"
     r"或者|以及|包括|可以|可选|可加|可配|也可|选择|的|和|与|或|及|、|用|服|吃|是|为|对|把|将|在|等|了|种|类|药|给|含|有|要|请|再|先|不|无|确认|涂|喷|打|加|因|做|查|嚼|整|按|"
     r"上|下|每|天|日|次|粒|片|时|后|前)"
 )
@@ -159,23 +165,23 @@ def _lead(name: str) -> str:
 
 # ---------------------------------------------------------------- quantities
 
-_NUMBER = r"(?:\d+(?:\.\d+)?|半|[一二两三四五六七八九十百]+)"
+_NUMBER = r"(?:\d+(?:\.\d+)?|半|(?:[一二两三四五六七八九十百]|千(?!克))+)"
 UNIT = (
     r"mg/kg|ml/kg|g/kg|毫克/千克|毫克/公斤|mmol/L|μmol/L|umol/L|mmHg|kPa|ml|mL|ML|mg|μg|ug|mcg|kg|cm|mm|IU|iu|g|L|%|℃|毫升|毫克|微克|千克|公斤|毫摩尔|厘米|"
-    r"毫米|万单位|单位|克|片|粒|袋|支|滴|包|丸|喷|揿|瓶|枚|岁|周岁|个月|月|周|天|日|小时|分钟|年|次|度|斤|杯|倍|级|期"
+    r"毫米|万单位|单位|克|片|粒|袋|支|滴|包|丸|喷|揿|瓶|岁|周岁|个月|月|周|星期|礼拜|天|日|小时|分钟|年|次|度|斤|杯|倍|级|期"
 )
 CANONICAL = {
     "毫克": "mg", "克": "g", "微克": "μg", "ug": "μg", "mcg": "μg", "毫升": "ml", "mL": "ml", "ML": "ml", "千克": "kg",
     "公斤": "kg", "iu": "IU", "单位": "IU", "毫克/千克": "mg/kg", "毫克/公斤": "mg/kg", "umol/L": "μmol/L", "度": "℃", "日": "天",
-    "周岁": "岁", "个月": "月", "厘米": "cm", "毫米": "mm",
+    "周岁": "岁", "星期": "周", "礼拜": "周", "个月": "月", "厘米": "cm", "毫米": "mm",
 }  # fmt: skip
 _FREQUENCY = re.compile(
-    rf"(?<!第)(?:每|一|1)(?P<period>天|日|晚|早|周|星期)(?:服用|口服|吃|用|使用|服|分|喷|滴|涂|外涂|外用|喂|打|洗|泡|做|量|含漱|雾化|晨服|早服|晚服)?(?P<low>{_NUMBER})(?:\s*[-~～—–至到]\s*(?P<high>{_NUMBER}))?\s*次"
+    rf"(?<!第)(?:每|一|1)(?P<period>天|日|晚|早|周|星期|礼拜)(?:(?![一二两三四五六七八九十半内超每后前])[一-鿿]){{0,4}}?(?P<low>{_NUMBER})(?:\s*[-~～—–至到]\s*(?P<high>{_NUMBER}))?\s*次"
     rf"|(?P<bare>{_NUMBER})\s*次\s*/\s*(?P<per>天|日|周)|每(?:隔)?(?P<hours>{_NUMBER})(?:\s*[-~～—–至到]\s*{_NUMBER})?\s*(?:个)?小时(?:一|1)?次"
     rf"|(?<![\d.每隔~～到至-])(?P<gap>\d+|[四六八]|十二)(?:\s*[-~～—–至到]\s*{_NUMBER})?\s*(?:个)?小时(?:一|1)次"
 )
 _AMOUNT = re.compile(
-    rf"(?<![\d.一二三四五六七八九十百])(?P<low>{_NUMBER})(?:\s*(?:{UNIT})?\s*[-~～—–至到]\s*(?P<high>{_NUMBER}))?\s*(?P<unit>{UNIT})(?:(?<![A-Za-z])|(?![A-Za-z]))"
+    rf"(?<![\d.一二三四五六七八九十百千])(?P<low>{_NUMBER})(?:\s*(?:{UNIT})?\s*[-~～—–至到]\s*(?P<high>{_NUMBER}))?\s*(?P<unit>{UNIT})(?:(?<![A-Za-z])|(?![A-Za-z]))"
 )
 _TO_MG = {"mg": 1.0, "g": 1000.0, "μg": 0.001}
 
@@ -199,7 +205,7 @@ def _frequency(match: re.Match[str]) -> Quantity:
     elif match["bare"]:
         times = number(match["bare"]) / (7 if match["per"] == "周" else 1)
     else:
-        times = number(match["high"] or match["low"]) / (7 if match["period"] in {"周", "星期"} else 1)
+        times = number(match["high"] or match["low"]) / (7 if match["period"] in {"周", "星期", "礼拜"} else 1)
     return Quantity(match.start(), match.end(), match[0], times, "次/日")
 
 
@@ -214,7 +220,7 @@ def number(text: str) -> float:
         if character in DIGITS:
             current = DIGITS[character]
         else:
-            total += (current or 1) * (10 if character == "十" else 100)
+            total += (current or 1) * {"十": 10, "百": 100, "千": 1000}[character]
             current = 0
     return float(total + current)
 
