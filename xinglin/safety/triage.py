@@ -36,7 +36,7 @@ TOLD_BEFORE = 160  # characters a film, a book or a lesson named before a match 
 RECALLED = 300  # characters of earlier turns read together with as many of a turn
 REMEMBERED = 4096  # turns whose verdict is kept, under a keyed digest and never as text
 STRETCHES = (10, 20, 40, 80, 160)  # characters scored as one; fixed, so that text around them changes nothing
-BRIEF = 14  # characters of a text in which a rule needs no score
+BRIEF = 14  # characters of a sentence in which a rule needs no score
 FULL = 20  # characters from which a stretch has its full say
 AROUND = 60  # characters beside an alarming stretch in which rules are looked for
 SURROUNDINGS = 150  # characters beside an alarming stretch that are weighed with it
@@ -73,7 +73,7 @@ class Patterns:
 class Rule:
     """``when``: lists of patterns, each list one way to count. ``sure``: lists that raise the alert whatever the score.
 
-    ``brief``: lists that count in a text of a few words only, where a sign needs no second one.
+    ``brief``: lists that count in a sentence of a few words only, where a sign needs no second one.
 
     ``within``: characters the matches may lie apart.
 
@@ -190,7 +190,7 @@ def _remembered(text: str) -> Alert | None:
 def _turn(text: str) -> Alert | None:
     """The model first; rules of level A and B are looked for only where its score leaves them something to say.
 
-    A few words give the model nothing to weigh: there a rule is enough.
+    A sentence of a few words gives the model nothing to weigh: there a rule is enough.
     """
     normal = normalise(text)
     alarming = [_judged(normal, *place) for place in _places(normal, classifier())]
@@ -227,10 +227,15 @@ def sure(text: Text) -> Rule | None:
 
 
 def brief(text: Text) -> Rule | None:
-    """The first rule of level A or B that counts in a text of a few words; ``None`` for a longer text."""
-    if len(letters(text)[0]) > BRIEF:
-        return None
-    return fired(text, "AB") or next((rule for rule in load().rules if _counts(rule.brief, rule, text)), None)
+    """The first rule of level A or B that counts in a sentence of a few words by itself, pleasantries and the like left out."""
+    small_talk = load().scopes["small_talk"]
+    for sentence in text.plain.split("。"):
+        said = "，".join(clause for clause in sentence.split("，") if clause and not small_talk.search(clause))
+        if 0 < len(said.replace("，", "")) <= BRIEF:
+            alone = Text(said, ())
+            if rule := fired(alone, "AB") or next((rule for rule in load().rules if _counts(rule.brief, rule, alone)), None):
+                return rule
+    return None
 
 
 # ---------------------------------------------------------------- the linear model
