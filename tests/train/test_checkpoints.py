@@ -1,4 +1,5 @@
 import json
+import resource
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ import pytest
 from train_helpers import run
 
 from xinglin import records
-from xinglin.train import checkpoints
+from xinglin.train import checkpoints, trainer
 
 
 def test_killed_between_checkpoints_the_run_ends_in_the_same_adapter(recipe):
@@ -62,3 +63,28 @@ def test_a_disk_without_room_for_a_checkpoint_is_one_line_before_it_is_begun(rec
     with pytest.raises(ValueError, match=r"a checkpoint takes 1 MiB, 0 MiB are free; free some and run the same command"):
         run(recipe)
     assert not list((recipe.folder / "4-train" / "checkpoints").glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize("most", [20_000, 60_000])  # bytes of a file: too few for the weights, or for the optimizer
+def test_a_disk_that_fills_up_while_a_checkpoint_is_written(recipe, monkeypatch, capsys, most):
+    whole, folder = run(recipe), recipe.folder / "4-train"
+    shutil.rmtree(folder)
+    asked, limits = [], resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def there_is_room_and_then_none(*_: object) -> None:
+        asked.append(1)
+        if len(asked) == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+
+    monkeypatch.setattr(trainer, "make_room", there_is_room_and_then_none)
+    try:
+        with pytest.raises(ValueError, match=r"checkpoint-4 could not be written \(.*MiB are free there\); make room and run"):
+            run(recipe)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in (folder / "checkpoints").glob("checkpoint-*")] == ["checkpoint-2"]
+    with open(folder / "log.jsonl", "a", encoding="utf-8") as log:
+        log.write('{"step": 4, "lo')  # as a full disk cuts a line off
+    resumed = run(recipe)
+    assert "going on from step 2 of 6" in capsys.readouterr().err
+    assert max((resumed[key] - whole[key]).abs().max().item() for key in whole) <= 1e-6

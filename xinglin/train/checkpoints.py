@@ -6,11 +6,15 @@ are of stands in ``identity.json``::
     {"rows": {"train.jsonl": "9f0c…"}, "settings": {"model": "demo", "seed": 42, "train": {…}}}
 """
 
+import contextlib
 import json
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from xinglin import processes, records
 from xinglin.train.log import say
@@ -50,6 +54,26 @@ def make_room(folder: Path, needed: int) -> None:
     if free < needed:
         sizes = f"a checkpoint takes {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free"
         raise ValueError(f"train: {folder}: {sizes}; free some and run the same command, which goes on from the last checkpoint")
+
+
+@contextlib.contextmanager
+def whole_or_gone(folder: Path) -> Iterator[None]:
+    """Remove what an error leaves half-written below ``4-train/``, and raise it as one ``ValueError``; others pass.
+
+    torch and safetensors say in words of their own that a disk is full, and some say no more than that a write failed.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        halves = [path for path in (folder / "checkpoints").glob("checkpoint-*") if not complete(path)]
+        halves += [path for path in [folder / ".adapter"] if path.exists()]
+        if not halves:
+            raise
+        for path in halves:
+            shutil.rmtree(path)
+        found = f"{str(error).splitlines()[0]}; {shutil.disk_usage(folder).free / 2**20:.0f} MiB are free there"
+        advice = "make room and run the same command, which goes on from the last checkpoint"
+        raise ValueError(f"train: {halves[0]} could not be written ({found}); {advice}") from None
 
 
 def last_complete(folder: Path) -> str | None:

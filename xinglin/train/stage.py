@@ -22,7 +22,7 @@ from xinglin import __version__, card, engine, hub, planner, processes, records
 from xinglin.config import Recipe
 from xinglin.engine import IGNORED
 from xinglin.train import divided, preference
-from xinglin.train.checkpoints import last_complete, open_checkpoints
+from xinglin.train.checkpoints import last_complete, open_checkpoints, whole_or_gone
 from xinglin.train.log import Log, say, write_curves
 from xinglin.train.model import add_adapter, save_adapter, save_start
 from xinglin.train.rows import Rows, check, replay, sample, show_first, texts, tokenize
@@ -67,11 +67,13 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     trainer = build(loaded, tokenizer, recipe, train, validation, checkpoints, log)
     model: Any = trainer.model
     start = save_start(model, recipe, checkpoints / "start") if processes.first() else None
-    trainer.train(resume_from_checkpoint=last_complete(checkpoints))
+    with whole_or_gone(folder):
+        trainer.train(resume_from_checkpoint=last_complete(checkpoints))
     weights = divided.gathered(model) if processes.divided() else None
     if not processes.first():
         return [], {}
-    save_adapter(model, tokenizer, recipe, base, folder / "adapter", start, weights)
+    with whole_or_gone(folder):
+        save_adapter(model, tokenizer, recipe, base, folder / "adapter", start, weights)
     lines = log.lines()
     facts = {**describe(train, validation, lines), "made_with": origin(recipe)}
     records.write_text(folder / "adapter" / "README.md", card.adapter_card(recipe, facts))
