@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,14 @@ def test_a_gpu_that_is_too_small_is_refused_before_loading(recipe, monkeypatch):
     monkeypatch.setattr(stage.engine, "load_base", lambda *_: pytest.fail("loaded"))
     with pytest.raises(ValueError, match=r"train: training takes about .* GiB of 0\.0"):
         stage.run(recipe, recipe.folder / "4-train")
+
+
+def test_no_row_and_an_empty_answer_are_one_clear_line(recipe):
+    path = recipe.folder / "3-split" / "train.jsonl"
+    row = records.load(path)[0]
+    records.write_jsonl(path, [replace(row, messages=[row.messages[0], {"role": "assistant", "content": ""}])])
+    with pytest.raises(ValueError, match=r"train: 1 rows of 3-split/train\.jsonl have an empty answer; remove them"):
+        run(recipe)
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"train\.jsonl holds no row to learn from; `xinglin split` writes it"):
+        run(recipe)

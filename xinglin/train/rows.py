@@ -118,14 +118,21 @@ def _as_asked(question: str, history: Sequence[schema.Message]) -> list[schema.M
 def check(train: Rows, recipe: Recipe) -> None:
     """Raise ``ValueError`` where there is nothing to learn from."""
     say(f"train: {len(train.rows) + train.dropped} rows read, {train.dropped} over {recipe.train.max_length} tokens dropped")
+    if not train.rows and not train.dropped:
+        raise ValueError(
+            f"train: {recipe.folder / '3-split' / 'train.jsonl'} holds no row to learn from; `xinglin split` writes it"
+        )
     if not train.rows:
         raise ValueError(f"train: none of {train.dropped} rows fits train.max_length={recipe.train.max_length}; raise it")
     lengths = sorted(len(row["input_ids"]) for row in train.rows)
     say(f"train: {train.tokens} tokens, {train.supervised} supervised; row lengths {describe_lengths(lengths)}")
     say(length_table(lengths, recipe.train.max_length, train.dropped))
-    empty = sum(all(label == IGNORED for label in row["labels"]) for row in train.rows)
+    least = 2 if recipe.train.objective == "sft" else 1  # an end token alone is no answer
+    empty = sum(sum(label != IGNORED for label in row["labels"]) < least for row in train.rows)
     if empty:
-        raise ValueError(f"train: {empty} rows have no supervised token; their answers are empty")
+        raise ValueError(
+            f"train: {empty} rows of 3-split/train.jsonl have an empty answer; remove them, or let `xinglin clean` do it"
+        )
 
 
 def describe_lengths(lengths: Sequence[int]) -> str:
