@@ -79,6 +79,20 @@ def rows(path: Path, kind: Kind, position: Position) -> Iterator[Row]:
             yield _bad(number + 1, f"gzip stream broken after row {number}: {error}", "")
 
 
+def row_at(path: Path, line: int) -> int:
+    """The number of the row that holds a line of a file; ``line`` itself where no row spans lines, or none is there."""
+    kind = detect(path)
+    if kind.format not in {"csv", "tsv", "text"}:
+        return line
+    with open(path, "rb") as stored, _open(stored, kind) as file:
+        lines = _lines(file, kind)
+        spans = _paragraphs(lines) if kind.format == "text" else _logical_lines(lines)
+        for number, text in spans:
+            if number <= line <= number + (text.count("\n") if isinstance(text, str) else 0):
+                return number
+    return line
+
+
 def _bad(number: int, reason: str, raw: str) -> Row:
     return number, Unreadable(number, reason, raw[:200])
 
@@ -308,18 +322,27 @@ def _until_closed(line: str, waiting: list[tuple[int, str | Unreadable]], lines:
 
 def _text(file: IO[bytes], kind: Kind) -> Iterator[Row]:
     """Plain text: paragraphs parted by blank lines, the first line the question, the rest the answer."""
+    for number, paragraph in _paragraphs(_lines(file, kind)):
+        if isinstance(paragraph, Unreadable):
+            yield number, paragraph
+        else:
+            question, _, answer = paragraph.partition("\n")
+            yield number, {"question": question, "answer": answer}
+
+
+def _paragraphs(lines: Iterator[tuple[int, str | Unreadable]]) -> Iterator[tuple[int, str | Unreadable]]:
     start, paragraph = 0, list[str]()
-    for number, line in _lines(file, kind):
+    for number, line in lines:
         if isinstance(line, Unreadable):
             yield number, line
         elif line.strip():
             start = start if paragraph else number
             paragraph.append(line.strip())
         elif paragraph:
-            yield start, {"question": paragraph[0], "answer": "\n".join(paragraph[1:])}
+            yield start, "\n".join(paragraph)
             paragraph = []
     if paragraph:
-        yield start, {"question": paragraph[0], "answer": "\n".join(paragraph[1:])}
+        yield start, "\n".join(paragraph)
 
 
 def _parquet(path: Path) -> Iterator[Row]:

@@ -165,6 +165,12 @@ def finish(folder: Path, expected: Mapping[str, Any], outputs: Iterable[Path], f
     write_json(folder / "manifest.json", {**expected, "outputs": digests, "facts": dict(facts)})
 
 
+def made_from(folder: Path, path: Path) -> bool:
+    """Whether the finished stage in ``folder`` read ``path`` as it is now."""
+    found = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return path.is_file() and sha256(path) in found["inputs"].values()
+
+
 # ---------------------------------------------------------------- reading
 
 

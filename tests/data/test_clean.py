@@ -13,7 +13,7 @@ import pytest
 
 from xinglin import cli, config, schema
 from xinglin.data import clean, lineage, parts
-from xinglin.records import Record, Rejected, iterate, write_jsonl
+from xinglin.records import Record, Rejected, finish, iterate, manifest, write_jsonl
 
 ANSWER = "多半与饮食不规律有关，先清淡饮食观察三天，若夜间痛醒、黑便或消瘦，请尽快到消化内科做胃镜检查。"
 
@@ -235,6 +235,31 @@ def test_traces_a_line_to_its_fate(tmp_path: Path) -> None:
     assert "rejected: non_answer" in lineage.trace(value, "rows.jsonl:14")
     with pytest.raises(ValueError, match="no row was read there"):
         lineage.trace(value, "rows.jsonl:99")
+
+
+def test_traces_an_inner_line_another_spelling_of_the_path_and_what_the_rewrite_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "q.csv").write_text(
+        f'question,answer\n"胃疼三天，\n夜里也疼，\n怎么办？",{ANSWER}\n头晕,见上\n', encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    value = recipe(tmp_path, "q.csv")
+    (kept,), _ = run(value)
+    for place in ("q.csv:2", "./q.csv:2", f"{tmp_path}/q.csv:2"):
+        assert lineage.trace(value, place) == f"clean    q.csv:2 kept as {kept.id} (group {kept.group})"
+    assert lineage.trace(value, "q.csv:4").startswith("line 4 is part of the row at 2\nclean    q.csv:2 kept as ")
+    assert lineage.trace(value, "q.csv:5").startswith("clean    q.csv:5 rejected: non_answer")
+    for line in (1, 6):
+        with pytest.raises(ValueError, match="no row was read there"):
+            lineage.trace(value, f"q.csv:{line}")
+    clean, rewrite = value.folder / "1-clean/records.jsonl", value.folder / "2-rewrite"
+    write_jsonl(rewrite / "records.jsonl", [])
+    write_jsonl(rewrite / "rejected.jsonl", [Rejected(kept.source, "not in three sections", kept.answer)])
+    finish(rewrite, manifest([clean], {}), [], {})
+    assert lineage.trace(value, "q.csv:2").endswith("\nrewrite  rejected: not in three sections")
+    write_jsonl(clean, [kept, kept])
+    assert lineage.trace(value, "q.csv:2").endswith("\nrewrite  older than clean: run `xinglin rewrite`")
 
 
 def test_the_report_needs_nothing_from_elsewhere_and_shows_hostile_text_as_text(tmp_path: Path) -> None:

@@ -88,6 +88,26 @@ def test_rows_with_questions_alike_stand_together_though_their_groups_differ(tmp
     assert leak["highest_similarity"]["question"]["similarity"] < 0.8
 
 
+def test_a_rewrite_of_other_rows_or_an_unfinished_one_is_refused(tmp_path: Path) -> None:
+    recipe = write(tmp_path, ["胃疼怎么办", "头晕怎么办"])
+    clean, rewrite = tmp_path / "runs/t/1-clean/records.jsonl", tmp_path / "runs/t/2-rewrite"
+    records.write_text(rewrite / "journal.sqlite", "")
+    with pytest.raises(ValueError, match="is not finished: run `xinglin rewrite`"):
+        split.inputs(recipe)
+    records.finish(rewrite, records.manifest([clean], {}), [], {})
+    assert split.inputs(recipe) == [rewrite / "records.jsonl"]
+    write(tmp_path, ["胃疼怎么办"])
+    with pytest.raises(ValueError, match=r"is older than .*: run `xinglin rewrite`"):
+        split.inputs(recipe)
+
+
+def test_balance_without_departments_is_refused(tmp_path: Path) -> None:
+    recipe = write(tmp_path, ["胃疼怎么办", "头晕怎么办"])
+    balanced = recipe.model_copy(update={"split": recipe.split.model_copy(update={"balance": True})})
+    with pytest.raises(ValueError, match="no row has a department"):
+        split.run(balanced, tmp_path / "runs/t/3-split")
+
+
 def test_too_few_rows_for_a_part_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="1 rows leave none for train"):
         split.run(write(tmp_path, ["胃疼怎么办"]), tmp_path / "runs/t/3-split")

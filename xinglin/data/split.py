@@ -1,6 +1,6 @@
 """Split: the rows divided into train, validation and test, nothing that is alike in two of them.
 
-In: ``2-rewrite/records.jsonl`` where the rewrite stage has finished, else ``1-clean/records.jsonl``. Out, below ``3-split``:
+In: ``2-rewrite/records.jsonl`` where there is a rewrite of these rows, else ``1-clean/records.jsonl``. Out, below ``3-split``:
 ``train.jsonl``, ``validation.jsonl``, ``test.jsonl`` (only with a test share) and ``leak.json``::
 
     {"rows": {"train": 120, "validation": 14}, "groups_crossing": 0, "duplicates_crossing": 0,
@@ -50,10 +50,16 @@ class Pair(NamedTuple):
 
 
 def inputs(recipe: Recipe) -> list[Path]:
-    for stage in ("2-rewrite", "1-clean"):
-        if (recipe.folder / stage / "manifest.json").exists():
-            return [recipe.folder / stage / "records.jsonl"]
-    raise ValueError(f"{recipe.folder}: nothing to split; run `xinglin clean` on this recipe first")
+    clean, rewrite = (recipe.folder / stage for stage in ("1-clean", "2-rewrite"))
+    if not (clean / "manifest.json").exists():
+        raise ValueError(f"{recipe.folder}: nothing to split; run `xinglin clean` on this recipe first")
+    if (rewrite / "manifest.json").exists():
+        if not records.made_from(rewrite, clean / "records.jsonl"):
+            raise ValueError(f"{rewrite} is older than {clean}: run `xinglin rewrite`, or delete it to split the cleaned rows")
+        return [rewrite / "records.jsonl"]
+    if (rewrite / "journal.sqlite").exists():
+        raise ValueError(f"{rewrite} is not finished: run `xinglin rewrite`, or delete it to split the cleaned rows")
+    return [clean / "records.jsonl"]
 
 
 def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
@@ -62,6 +68,8 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     shares = {"validation": recipe.split.validation, "test": recipe.split.test}
     alike = {"row": _alike([row.text for row in rows]), "question": _alike([row.question for row in rows])}
     groups = _groups(rows, alike)
+    if recipe.split.balance and not any(row.department for row in rows):
+        raise ValueError(f"{path}: no row has a department; set split.balance=false, or name their column in clean.columns")
     parts = divide(groups, [row.department if recipe.split.balance else "" for row in rows], shares, recipe.seed)
     _refuse_empty(parts, shares, path)
     leak = check(rows, parts, alike)
@@ -73,7 +81,8 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
         (folder / "test.jsonl").unlink(missing_ok=True)
     records.write_json(folder / "leak.json", leak)
     highest = max(pair["similarity"] for pair in leak["highest_similarity"].values())
-    return [*outputs, folder / "leak.json"], {**leak["rows"], "groups": len(set(groups)), "highest_similarity": highest}
+    facts = {"from": path.parent.name, **leak["rows"], "groups": len(set(groups)), "highest_similarity": highest}
+    return [*outputs, folder / "leak.json"], facts
 
 
 def _row(record: records.Record) -> Row:
