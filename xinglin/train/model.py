@@ -8,6 +8,8 @@ In: a base of ``engine.load_base``. Out: a model to train; ``save_adapter`` writ
 
 import shutil
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -19,9 +21,9 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
 
-from xinglin import engine, hub, records
+from xinglin import engine, hub, planner, records
 from xinglin.config import Recipe
-from xinglin.train import packing
+from xinglin.train import layers, packing
 
 RATIO = 16.0  # LoRA+: how much faster B learns than A
 
@@ -54,15 +56,40 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
 def add_adapter(base: PreTrainedModel, recipe: Recipe) -> PreTrainedModel | PeftModel:
     """The model whose own forward gives the loss of supervised tokens."""
     base = prepare(base, recipe)
-    if recipe.train.packing and recipe.train.objective in {"sft", "pretrain"}:
-        packing.attend_by_row(base)
-    base.forward = MethodType(supervised_forward, base)
+    base.forward = MethodType(forward_of(base, recipe), base)
     config = lora_config(recipe)
     if config is None:
         return base
     model = get_peft_model(base, config)
     assert isinstance(model, PeftModel)
     return model
+
+
+def forward_of(base: PreTrainedModel, recipe: Recipe) -> Callable[..., CausalLMOutput]:
+    """The forward that suits rows, model and method."""
+    settings = recipe.train
+    if not settings.packing or settings.objective not in {"sft", "pretrain"}:
+        return supervised_forward
+    packing.attend_by_row(base)
+    if base.config.model_type not in planner.KNOWN:
+        return supervised_forward
+    frozen = settings.method not in {"full", "dora"} and settings.quantization == "none"
+    return partial(packed_forward, fused=frozen and base.dtype == torch.float32 and base.device.type == "cpu")
+
+
+def packed_forward(
+    self: PreTrainedModel, input_ids: torch.Tensor, labels: torch.Tensor, position_ids: torch.Tensor,
+    num_items_in_batch: torch.Tensor | None = None, fused: bool = False, **_: Any,
+) -> CausalLMOutput:  # fmt: skip
+    """``supervised_forward`` of packed rows, in which the last layer, too, runs on supervised positions only (``layers``)."""
+    targets = labels[0, 1:]
+    chosen = (targets != engine.IGNORED).nonzero().flatten()
+    hidden, targets = layers.chosen_hidden(self.model, input_ids, position_ids, chosen, fused), targets[chosen]
+    if fused:
+        total = layers.Entropy.apply(hidden, self.lm_head.weight, targets)
+    else:
+        total = cross_entropy(self.lm_head(hidden).float(), targets, reduction="sum")
+    return CausalLMOutput(loss=total / (num_items_in_batch if num_items_in_batch is not None else len(targets)))
 
 
 def supervised_forward(

@@ -72,7 +72,9 @@ def by_row(
 
 def attend_by_row(base: PreTrainedModel) -> None:
     """Let a model read packed rows. Raises ``ValueError`` where its layers look through a window."""
-    if "sliding_attention" in (base.config.layer_types or ()):
+    values = base.config.to_dict()
+    windowed = values.get("layer_types") or ["sliding_attention" if values.get("sliding_window") else "full_attention"]
+    if "sliding_attention" in windowed:
         raise ValueError(f"train.packing=true: {base.name_or_path} has sliding-window layers; packing=false")
     AttentionInterface.register(NAME, by_row)
     AttentionMaskInterface.register(NAME, lambda *_, **__: None)
