@@ -5,6 +5,7 @@ import torch
 
 from xinglin import planner
 from xinglin.config import Train
+from xinglin.train import layers as train_layers
 
 # The values of the models' own config.json.
 QWEN_7B = {
@@ -67,10 +68,11 @@ def kept(kind: str, bf16: bool, layers: int) -> int:
             found[storage.data_ptr()] = (storage.nbytes(), tensor)
         return tensor
 
-    ids = torch.zeros(TOKENS, dtype=torch.long)
+    ids, ours = torch.zeros(TOKENS, dtype=torch.long), kind == "lora" and not bf16
+    packed = ids.view(1, -1), torch.arange(TOKENS[1]).repeat(1, TOKENS[0]), torch.tensor([TOKENS[1] - 1])
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16), hooks:
-        model.model(input_ids=ids, use_cache=False)
+        train_layers.chosen_hidden(model.model, *packed, True) if ours else model.model(input_ids=ids, use_cache=False)
     return sum(size for size, _ in found.values())
 
 

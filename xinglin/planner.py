@@ -22,6 +22,7 @@ from xinglin.config import Recipe, Train
 GIB = 2**30
 KNOWN = ("qwen2", "qwen3", "llama", "mistral")
 CONTEXT = 600 * 2**20  # what CUDA and its libraries take before the first tensor
+CHUNK = 256  # supervised positions whose scores our loss holds at once: they stay in the cache
 SLACK = 1.05  # the allocator's blocks are a little larger than the tensors in them
 
 
@@ -220,7 +221,7 @@ def parts(model: Shape, train: Train, gpu: bool, rows: Rows, devices: int = 1) -
         resting = {name: math.ceil(size / devices) for name, size in resting.items()} | {"gathered": gathered(model, train, gpu)}
     passing = {
         "activations": int(SLACK * rows.tokens * per_token),
-        "logits": int(SLACK * rows.supervised * model.vocabulary * (10 if gpu else 8)),
+        "logits": int(SLACK * logits(model, train, gpu, rows.supervised)),
     }
     return dict(sorted({**resting, **passing, "library": CONTEXT}.items(), key=lambda part: -part[1]))
 
@@ -249,6 +250,18 @@ def weights(model: Shape, train: Train, gpu: bool) -> int:
     return model.parameters * (2 if gpu else 4)
 
 
+def fused(train: Train, gpu: bool) -> bool:
+    """Whether the layers and the loss are ours (``train.layers``): packed rows, a base that is frozen in fp32, plain LoRA."""
+    return train.packing and not gpu and train.method not in {"full", "dora"} and train.quantization == "none"
+
+
+def logits(model: Shape, train: Train, gpu: bool, supervised: int) -> int:
+    """Bytes of the scores of supervised tokens and their gradients; our loss holds those of ``CHUNK`` tokens at a time."""
+    if fused(train, gpu):
+        return min(supervised, CHUNK) * model.vocabulary * 8 + supervised * model.hidden * 4
+    return supervised * model.vocabulary * (10 if gpu else 8)
+
+
 def activations(model: Shape, train: Train, gpu: bool) -> int:
     """Bytes one token leaves behind for the backward pass in all layers; logits are counted apart."""
     layer, residual = layer_activations(model, train, gpu), model.hidden * (2 if gpu else 4)
@@ -268,4 +281,5 @@ def layer_activations(model: Shape, train: Train, gpu: bool) -> int:
     attention = size * 2 * query + size * 2 * (key if train.packing else query) + 4 * model.heads
     outputs = 2 * size * sum(outputs for _, outputs in model.linears) if train.method == "dora" else 0
     ranks = 0 if full else len(model.linears) * size * train.rank
-    return norms + inputs + attention + 4 * size * model.inner + outputs + ranks + 8
+    inner = (3 if fused(train, gpu) else 4) * size * model.inner  # ours computes the activated gate again
+    return norms + inputs + attention + inner + outputs + ranks + 8

@@ -1,9 +1,9 @@
 """The layers of a decoder as training runs them: the numbers of transformers' and PEFT's own, with less work and less kept.
 
-In: a packed sequence (``packing``). Out: hidden states of the positions that predict a supervised token. Nothing else is asked of
-the last layer, so all of it but keys and values runs on those only. Where the base is frozen in fp32 on a processor all layers are
-ours (``layer``): one autograd function each for groups of linear layers with their LoRA, the norms, the rotation, the gated unit,
-and attention. What attends to what, two rows of 9 tokens that begin with the same 4::
+In: a packed sequence (``packing``). Out: hidden states of the positions that predict a supervised token. Nothing else is asked
+of the last layer, so all of it but keys and values runs on those only. Where the base is frozen in fp32 on a processor all layers
+are ours (``layer``): an autograd function each for groups of linear layers with their LoRA, norms, rotation, the gated unit and
+attention. What attends to what, two rows of 9 tokens that begin with the same 4::
 
     [Part(queries=(0, 9), keys=(0, 9), causal=True), Part((9, 14), (9, 14), True), Part((9, 14), (0, 4), False)]
 """
@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch.nn.functional import linear, silu
 
+from xinglin import planner
 from xinglin.train import packing
 
 aten = torch.ops.aten
-CHUNK = 256  # supervised positions whose logits are held at once: they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,9 @@ class Entropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         total, gradient = hidden.new_zeros(()), torch.empty_like(hidden)
-        for part, goal, own in zip(hidden.split(CHUNK), targets.split(CHUNK), gradient.split(CHUNK), strict=True):
+        for part, goal, own in zip(
+            hidden.split(planner.CHUNK), targets.split(planner.CHUNK), gradient.split(planner.CHUNK), strict=True
+        ):
             scores = (part @ head.T).log_softmax(-1)
             total -= scores.gather(1, goal[:, None]).sum()
             if ctx.needs_input_grad[0]:

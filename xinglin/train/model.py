@@ -73,8 +73,7 @@ def forward_of(base: PreTrainedModel, recipe: Recipe) -> Callable[..., CausalLMO
     packing.attend_by_row(base)
     if base.config.model_type not in planner.KNOWN:
         return supervised_forward
-    frozen = settings.method not in {"full", "dora"} and settings.quantization == "none"
-    return partial(packed_forward, fused=frozen and base.dtype == torch.float32 and base.device.type == "cpu")
+    return partial(packed_forward, fused=planner.fused(settings, gpu=base.device.type != "cpu"))
 
 
 def packed_forward(
