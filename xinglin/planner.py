@@ -252,7 +252,8 @@ def weights(model: Shape, train: Train, gpu: bool) -> int:
 
 def fused(train: Train, gpu: bool) -> bool:
     """Whether the layers and the loss are ours (``train.layers``): packed rows, a base that is frozen in fp32, plain LoRA."""
-    return train.packing and not gpu and train.method not in {"full", "dora"} and train.quantization == "none"
+    plain = train.method not in {"full", "dora"} and train.quantization == "none"
+    return train.packing and plain and not gpu and not processes.divided()
 
 
 def logits(model: Shape, train: Train, gpu: bool, supervised: int) -> int:

@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
 
-from xinglin import engine, hub, planner, records
+from xinglin import engine, hub, planner, processes, records
 from xinglin.config import Recipe
 from xinglin.train import layers, packing
 
@@ -71,8 +71,9 @@ def forward_of(base: PreTrainedModel, recipe: Recipe) -> Callable[..., CausalLMO
     if not settings.packing or settings.objective not in {"sft", "pretrain"}:
         return supervised_forward
     packing.attend_by_row(base)
-    if base.config.model_type not in planner.KNOWN:
-        return supervised_forward
+    shape = base.config
+    if shape.model_type not in planner.KNOWN or shape.hidden_act != "silu" or shape.attention_dropout or processes.divided():
+        return supervised_forward  # (FSDP gathers the weights of a layer where transformers calls it)
     return partial(packed_forward, fused=planner.fused(settings, gpu=base.device.type != "cpu"))
 
 
