@@ -59,7 +59,8 @@ def compare(kind: str, rows: list[train_rows.Row], **settings) -> None:
     largest = max(value.abs().max().item() for value in expected.values())
     assert largest > 1e-2
     for name, value in expected.items():
-        assert (gradients[name] - value).abs().max().item() <= 1e-6 * max(1.0, largest), name
+        # Rounding of fp32: where one token alone makes gradients of 0.7, the plain path is 1.3e-6 from one in fp64, ours 1.0e-6.
+        assert (gradients[name] - value).abs().max().item() <= 1e-6 + 2e-6 * largest, name
 
 
 @pytest.mark.parametrize("kind", KINDS)
