@@ -19,7 +19,7 @@ from torch.nn.functional import linear, silu
 from xinglin import planner
 from xinglin.train import packing
 
-aten = torch.ops.aten
+aten: Any = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ def layer(module: Any, hidden: torch.Tensor, queries: Queries, cos: torch.Tensor
     if module.self_attn.config.model_type == "qwen3":
         q, k = norm(attention.q_norm, q), norm(attention.k_norm, k)
     places = slice(None) if queries.places is None else queries.places
-    q, k = Rotate.apply(q, cos[places], sin[places]), Rotate.apply(k, cos, sin)
-    mixed = Attend.apply(q, k, v, queries.parts, attention.scaling).flatten(1)
+    q, k = apply(Rotate, q, cos[places], sin[places]), apply(Rotate, k, cos, sin)
+    mixed = apply(Attend, q, k, v, queries.parts, attention.scaling).flatten(1)
     if queries.places is not None:
         mixed, hidden = mixed[queries.kept], hidden[queries.places[queries.kept]]
     hidden = hidden + linears(mixed, attention.o_proj)[0]
     gate, up = linears(norm(module.post_attention_layernorm, hidden), mlp.gate_proj, mlp.up_proj)
-    return hidden + linears(Gated.apply(gate, up), mlp.down_proj)[0]
+    return hidden + linears(apply(Gated, gate, up), mlp.down_proj)[0]
 
 
 # ---------------------------------------------------------------- who attends to whom
@@ -130,8 +130,13 @@ def _ends(lengths: Sequence[int]) -> list[int]:
 # ---------------------------------------------------------------- one autograd function each
 
 
+def apply(function: Any, *arguments: Any) -> Any:
+    """An autograd function of this module, whose ``apply`` torch leaves untyped."""
+    return function.apply(*arguments)
+
+
 def norm(module: Any, hidden: torch.Tensor) -> torch.Tensor:
-    return Norm.apply(hidden, module.weight, module.variance_epsilon)  # type: ignore[no-any-return]
+    return apply(Norm, hidden, module.weight, module.variance_epsilon)  # type: ignore[no-any-return]
 
 
 def linears(inputs: torch.Tensor, *modules: Any) -> tuple[torch.Tensor, ...]:
@@ -139,7 +144,7 @@ def linears(inputs: torch.Tensor, *modules: Any) -> tuple[torch.Tensor, ...]:
     weights = [
         weight for each in modules for weight in (each.weight, each.bias, each.lora_A.default.weight, each.lora_B.default.weight)
     ]
-    return Linears.apply(inputs, [each.scaling["default"] for each in modules], *weights)  # type: ignore[no-any-return]
+    return apply(Linears, inputs, [each.scaling["default"] for each in modules], *weights)  # type: ignore[no-any-return]
 
 
 class Linears(torch.autograd.Function):
@@ -288,7 +293,7 @@ def _by_group(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *like
     groups = query.shape[1] // key.shape[1]
 
     def many(part: torch.Tensor) -> torch.Tensor:
-        return part.unflatten(1, (-1, groups)).permute(1, 2, 0, 3)
+        return part.unflatten(1, (-1, groups)).permute(1, 2, 0, 3)  # type: ignore[no-any-return]
 
     def few(part: torch.Tensor) -> torch.Tensor:
         return part.transpose(0, 1)[:, None].expand(-1, groups, -1, -1)

@@ -86,7 +86,7 @@ def packed_forward(
     chosen = (targets != engine.IGNORED).nonzero().flatten()
     hidden, targets = layers.chosen_hidden(self.model, input_ids, position_ids, chosen, fused), targets[chosen]
     if fused:
-        total = layers.Entropy.apply(hidden, self.lm_head.weight, targets)
+        total = layers.apply(layers.Entropy, hidden, self.lm_head.weight, targets)
     else:
         total = cross_entropy(self.lm_head(hidden).float(), targets, reduction="sum")
     return CausalLMOutput(loss=total / (num_items_in_batch if num_items_in_batch is not None else len(targets)))
