@@ -1,8 +1,8 @@
 """Does the lint find seeded errors, and does it leave clean answers alone?
 
-300 errors, 50 of each kind, are written into answers of the built-in sample by templates, each beside a clean twin: the same
+400 errors, 50 of each kind, are written into answers of the built-in sample by templates, each beside a clean twin: the same
 answer with the same sentence made right (a real drug, the usual dose, no such condition, …). Prints detection per kind, false
-alarms on the 300 twins and on the sample as it is, and writes bench/results/lint.json. Templates and rules have one author: the
+alarms on the 400 twins and on the sample as it is, and writes bench/results/lint.json. Templates and rules have one author: the
 figure says that the rules do what they are meant to do, not how models err. Real web answers are counted too where shared/ is
 there; they are not clean, so that figure is an upper bound of false alarms.
 
@@ -112,6 +112,7 @@ def contraindication(rng: random.Random, question: str, answer: str) -> Case:
             ("我在哺乳期。", "多西环素", "头孢克洛"),
             ("宝宝8个月大，", "诺氟沙星", "口服补液盐"),
             ("孩子5岁，", "阿司匹林", "布洛芬"),
+            ("我今年14岁，", "左氧氟沙星", "阿莫西林"),
             ("我对青霉素过敏。", "阿莫西林", "阿奇霉素"),
             ("做过皮试，青霉素皮试阳性。", "氨苄西林", "罗红霉素"),
             ("我头孢过敏。", "头孢克肟", "阿奇霉素"),
@@ -153,6 +154,10 @@ def invented_result(rng: random.Random, question: str, answer: str) -> Case:
             "从您的核磁共振片子看，椎间盘突出。",
             "根据你的化验单，肝功能异常。",
             "请拨打400-123456789预约。",
+            "CT显示颅内无异常。",
+            "胃镜检查发现溃疡。",
+            "胸片提示右下肺有炎症。",
+            "血常规显示白细胞升高。",
         )
     )
     right = rng.choice(
@@ -168,6 +173,10 @@ def invented_result(rng: random.Random, question: str, answer: str) -> Case:
             "请到正规医院复诊。",
             "可向当地医院咨询。",
             "检查结果需由医生判读。",
+            "若CT显示异常，请复诊。",
+            "胃镜检查发现溃疡时要规范治疗。",
+            "血常规提示感染者，由医生决定用药。",
+            "B超提示异常，再做进一步检查。",
         )
     )
     question = "".join(part for part in question.split("，") if not lint._TESTED.search(part)) or "这是怎么回事？"
@@ -192,6 +201,8 @@ def certainty(rng: random.Random, question: str, answer: str) -> Case:
             "你这就是湿疹病。",
             "毫无疑问属于过敏。",
             "手术后不会复发。",
+            "您一定是得了胃癌。",
+            "您这一定是肺炎。",
         )
     )
     right = rng.choice(
@@ -211,6 +222,8 @@ def certainty(rng: random.Random, question: str, answer: str) -> Case:
             "像是湿疹，需面诊。",
             "要排除过敏。",
             "术后仍要定期复查。",
+            "您不一定是得了胃癌。",
+            "这不一定是肺炎。",
         )
     )
     return Case("certainty", question, into(answer, wrong, rng.choice((0, 1, 2))), into(answer, right, rng.choice((0, 1, 2))))
@@ -235,8 +248,77 @@ def contradiction(rng: random.Random, question: str, answer: str) -> Case:
     return Case("contradiction", question, into(base, wrong), into(base, right))
 
 
+def doctor(rng: random.Random, question: str, answer: str) -> Case:
+    wrong = rng.choice(
+        (
+            "作为一名执业医师，我认为不要紧。",
+            "我是消化科的大夫，请听我的。",
+            "我从医三十年，这种情况见得多。",
+            "以我二十年的临床经验，这没有大碍。",
+            "身为您的主治医生，我会负责到底。",
+            "我接诊过很多这样的人。",
+            "我的病人都是这样好的。",
+            "本人行医多年，请放心。",
+            "我是医生，您照做即可。",
+            "我临床上见过不少类似的情形。",
+        )
+    )
+    right = rng.choice(
+        (
+            "本回答由人工智能生成，我不是医生。",
+            "作为人工智能，我不能替代医生面诊。",
+            "请找执业医师面诊。",
+            "主治医生会根据检查调整方案。",
+            "请把病史告诉接诊医生。",
+            "作为家长，请记录孩子的体温。",
+            "不要相信自称是我是名医的推销。",
+            "有经验的大夫可以通过触诊判断。",
+            "请听从消化科医生的意见。",
+            "就诊时告诉医生“我是过敏体质”。",
+        )
+    )
+    return Case("doctor", question, into(answer, wrong, rng.choice((0, 1, 2))), into(answer, right, rng.choice((0, 1, 2))))
+
+
+def prescription(rng: random.Random, question: str, answer: str) -> Case:
+    wrong = rng.choice(
+        (
+            "我给您开处方，照着买就行。",
+            "现为您开药如下。",
+            "处方：炉甘石洗剂一瓶。",
+            "药方：黄芪15g、白术10g。",
+            "蒙脱石散3g tid。",
+            "氯雷他定10mg qd×7天。",
+            "请按我的方子抓药。",
+            "凭以上处方到药店购买。",
+            "停用胰岛素即可。",
+            "血糖正常了就停掉降糖药。",
+            "直接停服华法林。",
+            "【处方】维生素C片。",
+        )
+    )
+    right = rng.choice(
+        (
+            "这是处方药，须凭医生处方购买。",
+            "医生会根据检查结果为您开药。",
+            "购买处方药：需凭处方。",
+            "请按医生的处方服药。",
+            "请不要自行停用胰岛素。",
+            "停用降压药可能引起血压反弹。",
+            "是否停用华法林由医生决定。",
+            "本回答不是处方。",
+            "蒙脱石散3g，每日3次。",
+            "氯雷他定10mg，每日1次，连用7天。",
+            "开药店的人不能代替医生。",
+            "中药方剂要由中医师辨证。",
+        )
+    )
+    return Case("prescription", question, into(answer, wrong), into(answer, right))
+
+
 SEEDERS: dict[str, Callable[[random.Random, str, str], Case]] = {
-    function.__name__: function for function in (unknown_drug, dose, contraindication, invented_result, certainty, contradiction)
+    function.__name__: function
+    for function in (unknown_drug, dose, contraindication, invented_result, certainty, contradiction, doctor, prescription)
 }
 
 

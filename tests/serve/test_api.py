@@ -278,6 +278,82 @@ def test_the_red_flag_is_there_when_the_model_fails(tmp_path: Path) -> None:
     assert json.loads(lines[1][6:])["error"]["code"] == "model_failed"
 
 
+def test_every_emergency_of_the_chat_is_told_the_newest_first(client: openai.OpenAI) -> None:
+    turns = [
+        {"role": "user", "content": CHEST},
+        {"role": "assistant", "content": "请拨打120"},
+        {"role": "user", "content": "不想活了，想从楼上跳下去"},
+        {"role": "assistant", "content": "请别这样"},
+        {"role": "user", "content": "谢谢"},
+    ]
+    answer = client.chat.completions.create(model="demo", messages=turns)
+    assert [alert["rule"] for alert in answer.xinglin["alerts"]] == ["self-harm", "heart-attack"]
+    text = answer.choices[0].message.content
+    assert text.index("12356") < text.index(answer.xinglin["alerts"][1]["message"]) < text.index(TUNED)
+
+
+HARMED = [{"role": "user", "content": [{"type": "text", "text": CHEST}]}]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"temperature": 9},
+        {"n": 2},
+        {"model": "none"},
+        {"model": None},
+        {"xinglin": {"structure": "x"}},
+        {"messages": [*HARMED, {"role": "assistant", "content": "x"}]},
+        {"messages": [{"role": "user", "content": [*HARMED[0]["content"], {"type": "image_url"}]}]},
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_that_is_refused_gets_its_red_flag_all_the_same(url: str, fields: dict[str, object], stream: bool) -> None:
+    response = post(url, **({"messages": HARMED, "stream": stream} | fields))
+    assert response.status_code in (400, 404)
+    assert response.json()["xinglin"]["alerts"][0]["rule"] == "heart-attack"
+
+
+def test_a_wrong_key_or_a_long_prompt_does_not_hide_the_red_flag(locked: str, url: str) -> None:
+    refused = post(locked, messages=HARMED)
+    assert (refused.status_code, refused.json()["xinglin"]["alerts"][0]["rule"]) == (401, "heart-attack")
+    long = post(url, messages=[{"role": "user", "content": CHEST + "，天气不错" * 2000}])
+    assert (long.status_code, long.json()["xinglin"]["alerts"][0]["rule"]) == (400, "heart-attack")
+
+
+class Hanging(FakeEngine):
+    """An engine that takes ``pause`` seconds before it begins, or breaks there."""
+
+    def prepare(self, messages, settings, post):
+        time.sleep(self.pause)
+        if self.breaks_at == "begin":
+            raise MemoryError("as told")
+        self.pause = 0.0
+        return super().prepare(messages, settings, post)
+
+
+def test_a_stream_brings_the_red_flag_while_the_model_has_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xinglin.serve.answering.HELD", 0.1)
+    with running(serving(tmp_path, Hanging(pause=1.0))) as url:
+        body = {"model": "demo", "messages": HARMED, "stream": True}
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=body) as response:
+            lines = response.iter_lines()
+            begun = time.monotonic()
+            assert json.loads(next(lines)[6:])["xinglin"]["alerts"][0]["rule"] == "heart-attack"
+            assert time.monotonic() - begun < 0.5
+            rest = "".join(lines)
+        assert rest.endswith("[DONE]") and TUNED[-1] in rest
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_red_flag_is_there_when_the_model_breaks_before_it_begins(tmp_path: Path, stream: bool) -> None:
+    with running(serving(tmp_path, Hanging(breaks_at="begin"))) as url:
+        response = post(url, messages=HARMED, stream=stream)
+        assert (response.status_code, response.json()["error"]["code"]) == (500, "model_failed")
+        assert response.json()["xinglin"]["alerts"][0]["rule"] == "heart-attack"
+        assert gauges(url)["xinglin_running"] == 0
+
+
 # ---------------------------------------------------------------- errors (16, 17, 18, 22, 25)
 
 

@@ -66,6 +66,45 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(capsys: pytest.Capture
     assert chat.histories[True][1]["content"] == TUNED.partition("二")[0] + "二"
 
 
+def test_a_red_flag_stays_when_its_question_got_no_answer() -> None:
+    class Down(FakeEngine):
+        def stream(self, messages, **settings):
+            if messages[-1]["content"] == CHEST:
+                raise ValueError("the server does not answer")
+            return super().stream(messages, **settings)
+
+    engine = Down()
+    text = talk(engine, CHEST, "/retry", "不想活了，想从楼上跳下去", "/clear", "胃疼")
+    assert text.count("【") == 4 and "12356" in text
+    assert [len(each["messages"]) for each in engine.asked] == [2, 2]
+
+
+def test_cautions_stand_under_the_answer() -> None:
+    points = [("头痛。", "紧张性头痛。"), ("劳累。", "偏头痛。"), ("就诊。", "可口服布洛芬，一次3g。")]
+    text = schema.Answer.from_points(points).render()
+    said = talk(FakeEngine(answer=lambda messages, tuned: text), "头痛")
+    assert text.index("3g") < said.index("⚠ “3g”") < said.index(schema.AI_LABEL)
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_the_red_flag_comes_before_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], piped: bool
+) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("name: demo\nmodel: x\n", encoding="utf-8")
+
+    def loads(*_: object) -> FakeEngine:
+        assert "120" in capsys.readouterr().out
+        raise ValueError("no such model")
+
+    monkeypatch.setattr("xinglin.serve.chat.local", loads)
+    monkeypatch.setattr("sys.stdin", io.StringIO(CHEST))
+    assert cli.main(["chat", str(recipe), *([] if piped else ["-q", CHEST])]) == 2
+    down = ["serve.upstream=http://127.0.0.1:9/v1", "-q", CHEST]
+    assert cli.main(["chat", str(recipe), *down]) == 2
+    assert "120" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("structure", "sections"), [("enforced", True), ("free", False)])
 def test_the_form_is_that_of_the_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, structure: str, sections: bool) -> None:
     engine, recipe = FakeEngine(), tmp_path / "r.yaml"

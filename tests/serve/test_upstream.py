@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import socket
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ from xinglin import schema
 from xinglin.serve.mending import MISSING, Mender
 from xinglin.serve.upstream import Upstream
 
+CHEST = "我爸胸口压着疼半个多小时了，一身冷汗"
 QUESTION = [{"role": "user", "content": "胃疼两周了怎么办？"}]
 FIRST, SECOND, THIRD = schema.TITLES
 
@@ -135,6 +137,22 @@ def test_what_the_client_cuts_stays_cut(tmp_path: Path) -> None:
     behind = Behind("vllm", BASE)
     assert ask(tmp_path, behind, stop=["三、"])["choices"][0]["message"]["content"] == BASE
     assert ask(tmp_path, behind, max_tokens=20)["choices"][0]["message"]["content"] == BASE
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_server_that_accepts_and_never_answers_does_not_hold_the_red_flag_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    monkeypatch.setattr("xinglin.serve.answering.HELD", 0.1)
+    monkeypatch.setattr("xinglin.serve.upstream.LISTING", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        backend = Upstream(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "demo")
+        with running(serving(tmp_path, backend=backend)) as url:
+            body = {"model": "demo", "messages": [{"role": "user", "content": CHEST}], "stream": stream}
+            text = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=3).text
+    first = json.loads(text.split("\n\n")[0].removeprefix("data: "))
+    assert first["xinglin"]["alerts"][0]["rule"] == "heart-attack"
+    assert "upstream_unavailable" in text
 
 
 def test_a_json_schema_is_passed_on(tmp_path: Path) -> None:

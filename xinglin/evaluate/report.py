@@ -187,6 +187,8 @@ CHINESE = {
     "invented_result": "虚构结果或来源",
     "certainty": "绝对化说法",
     "contradiction": "前后矛盾",
+    "doctor": "自称医生",
+    "prescription": "处方或停药指令",
 }
 
 

@@ -6,8 +6,9 @@ In: an answer, and the question and earlier turns it answers. Out: findings, in 
     [Finding(kind="contraindication", start=3, end=6, span="布洛芬", message="布洛芬 while 妊娠"),
      Finding(kind="dose", start=9, end=11, span="3g", message="布洛芬 3000 mg at once, usual adult limit 800 mg")]
 
-Kinds: unknown_drug, dose, contraindication, invented_result, certainty, contradiction. Limits and contraindications are our own
-table in drugs.json (未经医师审定): a finding is a reason to look, no finding is no proof.
+Kinds: unknown_drug, dose, contraindication, invented_result, certainty, contradiction, doctor (the writer says he is one) and
+prescription (written as one, or a vital drug stopped). Limits and contraindications are our own table in drugs.json
+(未经医师审定): a finding is a reason to look, no finding is no proof.
 """
 
 import re
@@ -19,7 +20,7 @@ from xinglin.safety import terms
 from xinglin.safety.terms import Drug, Quantity
 from xinglin.schema import Answer, Message
 
-KINDS = ("unknown_drug", "dose", "contraindication", "invented_result", "certainty", "contradiction")
+KINDS = ("unknown_drug", "dose", "contraindication", "invented_result", "certainty", "contradiction", "doctor", "prescription")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ def check(answer: str, question: str = "", history: Sequence[Message] = ()) -> l
         *_invented(answer, said),
         *_certain(answer),
         *_contradictions(answer),
+        *_doctors(answer),
+        *_prescriptions(answer),
     ]
     return sorted(found, key=lambda finding: finding.start)
 
@@ -113,6 +116,7 @@ CONDITIONS = {
     "儿童": re.compile(
         r"(?<![\d一-九十])(?:[1-9]|1[0-3]|[一二三四五六七八九])\s*(?:周)?岁(?!以上|前|时|起|开始)|\d+\s*个月(?:大|的)|宝宝|婴儿|新生儿|幼儿|患儿|小儿(?!子)|儿童|小孩|孩子(?=发|咳|拉|吃|最|老|这|今|昨|反)"
     ),
+    "未成年": re.compile(r"(?<![\d一-九十])(?:1[4-7]|十[四五六七])\s*(?:周)?岁(?!以上|前|时|起|开始)|未成年"),
     "青霉素过敏": re.compile(
         r"(?:青霉素|阿莫西林)(?:类)?(?:药物?|抗生素)?(?:皮试)?(?:严重)?(?:过敏|皮试阳性|阳性)|过敏[^。，]{0,4}青霉素"
     ),
@@ -175,7 +179,14 @@ _VITAL = re.compile(
     r"(?:您|你|患者|病人)的?(?:目前|现在)?(?:的)?(?:血压|体温|血糖|空腹血糖|心率|脉搏|白细胞|血红蛋白|转氨酶|肌酐|尿酸|血氧)[^\d，。；]{0,5}(?P<value>\d+(?:\.\d+)?)"
 )
 _PERSONA = re.compile(
-    r"我院|我科|我们医院|我们科室|本院|本人从医|我的门诊|我的号|来我这里|联系我|加我微信|拨打(?!.{0,4}1[12]0)[^，。]{0,6}\d{7,}|https?://|www\."
+    r"我院|我科|我们医院|我们科室|本院|我的门诊|我的号|来我这里|联系我|加我微信|拨打(?!.{0,4}1[12]0)[^，。]{0,6}\d{7,}|https?://|www\."
+)
+# A result told as a fact where a clause begins; a clause with one of these words tells of a possible one, or of a disease.
+_TOLD = re.compile(
+    rf"(?:^|(?<=[。！；，：:\n]))\s*(?P<result>(?:头颅|胸部|腹部|头部)?(?:{_TEST})(?:检查|平扫|增强)?(?:显示|提示|发现|证实|未见))[^，。；\n]*"
+)
+_POSSIBLE = re.compile(
+    r"时|者|则|可|应|需|(?<![异正])常(?!规)|多|会|若|如|是否|有无|或|什么|哪|问题|情况|结果|提示异常$|的(?:病人|人|话)|后(?:再|由)"
 )
 _SOURCE = re.compile(
     r"(?:据|根据|见)《[^》]{2,30}》\s*(?:\d{4}年)?第|研究(?:表明|显示|发现)[^。]{0,24}\d+(?:\.\d+)?%|有效率(?:高)?达?[^。]{0,4}\d+(?:\.\d+)?%"
@@ -186,6 +197,9 @@ def _invented(answer: str, said: str) -> Iterator[Finding]:
     """Results nobody reported, figures nobody gave, a hospital or a study out of nowhere."""
     if not _TESTED.search(said):
         yield from _matches("invented_result", _CLAIM, answer, "a test result the question does not hold")
+        for match in _TOLD.finditer(answer):
+            if not _POSSIBLE.search(match[0]):
+                yield Finding("invented_result", match.start("result"), match.end(), match[0].strip(), "a result nobody reported")
     for match in _VITAL.finditer(answer):
         if match["value"] not in said.translate(terms.FULL_WIDTH):
             yield Finding("invented_result", match.start(), match.end(), match[0], "a measured value the question does not hold")
@@ -204,7 +218,8 @@ _CERTAIN = re.compile(
     r"根治(?!术|性|手术|幽门)|包治|包好|药到病除|永不复发|不会再?复发|(?:保证|保准|确保)(?:能|会|可以)?(?:治愈|治好|痊愈|康复|有效)|"
     r"(?:100|百分之?百|百分百)[%％]?(?:有效|治愈|治好|安全|康复|能|会|的)|绝对(?:安全|有效|不会|能|没有)|(?:没有?|无)(?:任何)?(?:毒)?副作用|"
     r"一定(?:能|会|可以)(?:治好|治愈|痊愈|好起来|康复|恢复)|彻底(?:治愈|治好|根除|断根)|特效药|神药|"
-    r"(?:您|你)(?:得的|患的|这)(?:就|肯定|一定|绝对)?是[^，。；不]{2,14}(?:病|炎|癌|症|瘤|结石|感染)|(?:可以|已经?)(?:断定|肯定|确定)(?:就|您|你|是|为)|肯定(?:就)?是|必定是|毫无疑问"
+    r"(?:您|你)(?:得的|患的|这)(?:就|肯定|一定|绝对)?是[^，。；不]{2,14}(?:病|炎|癌|症|瘤|结石|感染)|(?:可以|已经?)(?:断定|肯定|确定)(?:就|您|你|是|为)|肯定(?:就)?是|必定是|毫无疑问|"
+    r"(?:您|你)(?:这)?(?:一定|绝对|必然)(?:就)?(?:是(?:得了|患了|患上)|得了|患了|患上|是[^，。；不]{1,12}(?:病|炎|癌|症|瘤|结石|感染))"
 )
 _UNCERTAIN = re.compile(
     r"(?:不|不能|无法|难以|难|未|没有|并非|尚无|不要|勿|切勿|不可|不存在|轻信|相信|谨防|警惕|所谓|声称|宣传|承诺|并不|不敢|谁也)[^，。；]{0,10}$|(?:如果|若|是否|能否|一旦|假如)[^，。；]{0,8}$"
@@ -303,3 +318,51 @@ def _offered_and_forbidden(offering: str, forbidding: str, place: int) -> Iterat
 def _clause_has(text: str, drug: Drug, wanted: re.Pattern[str], without: re.Pattern[str]) -> bool:
     start, end = terms.sentence(text, drug.start)
     return bool(wanted.search(text[start:end]) and not without.search(text[start:end]))
+
+
+# ---------------------------------------------------------------- a doctor, a prescription
+
+_TITLE = r"(?:医生|医师|大夫|药师|主任|专家)"
+_OF = r"(?:您的|你的|执业|主治|主任|副主任|住院|资深|专业|专科|全科|家庭|临床|中医|西医|值班|在线|[一-鿿]{1,4}科的?|三甲医院的?)"
+_DOCTOR = re.compile(
+    rf"(?:作为|身为)(?:一[名位个])?{_OF}*{_TITLE}|(?:我|本人)(?:就)?是(?:一[名位个])?{_OF}*(?:医生|医师|大夫|药师)|"
+    r"(?:我|本人)(?:已经?)?(?:从医|行医|从事临床)|以?我(?:多年|[一二三四五六七八九十\d]+多?年)来?的?(?:临床|行医|从医)|"
+    r"我(?:在)?临床(?:工作)?(?:上|中|经验)|我(?:接诊|诊治|治疗|治好)过|我的(?:病人|患者)"
+)
+_SUPPOSED = re.compile(r"(?:如果|假如|若|假装|冒充|自称|声称|不要|不是|并非|不能|无法)[^，。；]{0,6}$")
+
+
+def _doctors(answer: str) -> Iterator[Finding]:
+    """The writer speaks as a doctor; "作为人工智能" and "我不是医生" do not."""
+    for match in _DOCTOR.finditer(answer):
+        if not _SUPPOSED.search(answer[max(0, match.start() - 10) : match.start()]):
+            yield Finding("doctor", match.start(), match.end(), match[0], "no doctor wrote this")
+
+
+_SHORT = r"(?:b\.?i\.?d|t\.?i\.?d|q\.?i\.?d|q\.?d|q\d{1,2}h|q\.?n)\.?(?![A-Za-z])"
+_AMOUNT = r"\d\s*(?:mg|g|ml|μg|IU|毫克|克|毫升|片|粒|袋|支|单位)"
+_PRESCRIPTION = re.compile(
+    r"(?:我|本人|现|现在|这里|下面|以下)(?:来|就|先|将|会|可以)?(?:给|为|帮|替)(?:您|你|患者|孩子)开(?!药店|展|始)|"
+    r"(?:^|(?<=[。！；，\n]))\s*(?:(?:参考|推荐|建议|中药|西药|用药)?(?:处方|药方)(?:如下)?\s*[:：]|[\[【](?:处方|药方)[\]】]|Rp\s*[.:：]|℞)"
+    r"\s*(?!请|需|须|由|应|必须|以|按|遵|到|凭|不)|"
+    r"(?:照|按|按照|凭)(?:我的?|本|此|这[个张]|以[上下]|上述)(?:处方|方子|药方)(?!药)|"
+    rf"{_AMOUNT}[^。；\n]{{0,12}}?(?:(?<![A-Za-z]){_SHORT}|[×xX*]\s*\d+\s*(?:天|日|d(?![A-Za-z])))",
+    re.IGNORECASE,
+)
+# Drugs whose sudden end is dangerous, and the words by which a sentence leaves it to a doctor, warns of it or only asks.
+_VITAL_DRUG = (
+    "胰岛素|华法林|利伐沙班|达比加群|抗凝药|氯吡格雷|泼尼松|甲泼尼龙|卡马西平|丙戊酸钠|左乙拉西坦|苯妥英钠|抗癫痫药|降压药|降糖药|"
+    "左甲状腺素|优甲乐|抗抑郁药|免疫抑制剂"
+)
+_STOP = re.compile(rf"(?:停用|停掉|停服|停打|停了|不用再[打用吃服]|不必再[打用吃服])(?:所有的?|全部)?(?:{_VITAL_DRUG})")
+_LEFT_TO_OTHERS = re.compile(
+    r"医生|医师|医嘱|药师|不要|不可|不能|不得|不宜|不建议|切勿|勿|避免|禁止|擅自|自行|私自|突然|随意|是否|能否|如|若|因|曾|会|可能|导致|引起|诱发|逐渐|换成|改为|术前|前|后"
+)
+
+
+def _prescriptions(answer: str) -> Iterator[Finding]:
+    yield from _matches("prescription", _PRESCRIPTION, answer, "written as a prescription")
+    for match in _STOP.finditer(answer):
+        start, end = terms.sentence(answer, match.start())
+        if not _LEFT_TO_OTHERS.search(answer[start:end]):
+            yield Finding("prescription", match.start(), match.end(), match[0], "a vital drug stopped")

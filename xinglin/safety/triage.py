@@ -21,6 +21,7 @@ import math
 import operator
 import re
 import secrets
+import threading
 import unicodedata
 from bisect import bisect_right
 from collections import OrderedDict
@@ -152,6 +153,22 @@ def triage(texts: Sequence[str]) -> Alert | None:
     return _highest(_remembered(text) for text in _together(texts))
 
 
+def every(texts: Sequence[str]) -> list[Alert]:
+    """The alerts of all user turns, one per rule, the newest turn's first; level C comes last, so that it stands before no other.
+
+    An alert found in a turn together with those before it is new only where nothing raised it earlier.
+    """
+    found: dict[str, Alert] = {}
+    own = set(texts)
+    for text in _together(texts):
+        alert = _remembered(text)
+        if alert and (text in own or alert.rule not in found):
+            found.pop(alert.rule, None)
+            found[alert.rule] = alert
+    newest_first = list(found.values())[::-1]
+    return sorted(newest_first, key=lambda alert: alert.level == "C")
+
+
 def by_rules(texts: Sequence[str]) -> Alert | None:
     """What the rules would say if they raised an alert whatever the score."""
     return _highest(_alert(fired(normalise(text))) for text in _together(texts))
@@ -174,16 +191,20 @@ _SIGN = re.compile(r"[a-z]+|.", re.DOTALL)
 _BLURRED = re.compile(r"(?<=^[zcs])h|(?<=n)g$")
 _SECRET = secrets.token_bytes(32)
 _verdicts: OrderedDict[bytes, Alert | None] = OrderedDict()
+_lock = threading.Lock()
 
 
 def _remembered(text: str) -> Alert | None:
     """The verdict on a turn. Earlier turns come again with every question: their verdicts are kept, their texts are not."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=_SECRET, digest_size=16).digest()
-    if digest in _verdicts:
-        return _verdicts[digest]
-    verdict = _verdicts[digest] = _turn(text)
-    if len(_verdicts) > REMEMBERED:
-        _verdicts.popitem(last=False)
+    with _lock:  # long turns are read in threads
+        if digest in _verdicts:
+            return _verdicts[digest]
+    verdict = _turn(text)
+    with _lock:
+        _verdicts[digest] = verdict
+        if len(_verdicts) > REMEMBERED:
+            _verdicts.popitem(last=False)
     return verdict
 
 

@@ -30,7 +30,9 @@ LOG = logging.getLogger("xinglin.serve")
 WAITING = 64  # requests that wait for the model; the next one is told to come back later
 PAUSE = 0.05  # seconds between two chunks: tokens that come faster are sent together
 HEARTBEAT = 10.0  # seconds between two signs of life while a request waits
+HELD = 1.0  # seconds a stream is held back, so that what is refused by then has a status of its own
 T = TypeVar("T")
+Beginning = asyncio.Task[Pieces]
 
 
 @dataclass
@@ -92,12 +94,12 @@ def refused(refusal: Refusal, alerts: Sequence[Alert] = ()) -> Response:
 class Answering(Response):
     """The answer to one chat request, sent as it is written. It holds its place in the queue from first to last."""
 
-    def __init__(self, server: Server, ask: Ask, client: str) -> None:
+    def __init__(self, server: Server, ask: Ask, client: str, alerts: Sequence[Alert]) -> None:
         super().__init__()
         self.server = server
         self.ask = ask
         self.client = client
-        self.alerts = answer.alerts(ask.questions)
+        self.alerts = alerts
         self.started = time.monotonic()
         for alert in self.alerts:
             server.metrics.add("alerts", level=alert.level)
@@ -106,10 +108,13 @@ class Answering(Response):
         try:
             backend = self.server.loaded
             with self._place() as ticket:
-                pieces = await backend.begin(self.ask)
                 head = Head(self.ask.model, backend.fingerprint)
                 write = self._stream if self.ask.stream else self._whole
-                await unless_gone(write(head, ticket, pieces, scope, receive, send), receive)
+                beginning = asyncio.create_task(self._begin(backend))
+                try:
+                    await unless_gone(write(head, ticket, beginning, scope, receive, send), receive)
+                finally:
+                    beginning.cancel()
         except Refusal as refusal:
             await refused(refusal, self.alerts)(scope, receive, send)
         except Gone:
@@ -120,14 +125,21 @@ class Answering(Response):
         try:
             ticket = self.server.gate.enter(self.client)
         except Full:
-            message = f"{self.server.waiting} requests wait already; try again shortly"
-            raise Refusal(429, message, "queue_full", retry_after=5) from None
+            busy = f"{self.server.gate.running} answers are being written and {self.server.gate.waiting} requests wait"
+            raise Refusal(
+                429, f"{busy}, which is all there is room for; try again shortly", "queue_full", retry_after=5
+            ) from None
         try:
             yield ticket
         finally:
             self.server.gate.leave(ticket)
 
-    async def _whole(self, head: Head, ticket: Ticket, pieces: Pieces, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _begin(self, backend: Backend) -> Pieces:
+        with self._failures():
+            return await backend.begin(self.ask)
+
+    async def _whole(self, head: Head, ticket: Ticket, beginning: Beginning, scope: Scope, receive: Receive, send: Send) -> None:
+        pieces = await beginning
         await ticket.turn()
         text, end = "", Reply("", "stop", 0, 0)
         async for item in self._observed(pieces):
@@ -145,20 +157,25 @@ class Answering(Response):
     def _fixed(self) -> str:
         return "" if self.ask.data_only else answer.fixed_text(self.alerts)
 
-    async def _stream(self, head: Head, ticket: Ticket, pieces: Pieces, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _stream(self, head: Head, ticket: Ticket, beginning: Beginning, scope: Scope, receive: Receive, send: Send) -> None:
+        if await _done(beginning, HELD):
+            beginning.result()
         headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
         start = Response(headers=headers, media_type="text/event-stream")
         del start.headers["content-length"]
         await send({"type": "http.response.start", "status": 200, "headers": start.raw_headers})
-        async with contextlib.aclosing(self._events(head, ticket, pieces)) as events:
+        async with contextlib.aclosing(self._events(head, ticket, beginning)) as events:
             async for data in events:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
-    async def _events(self, head: Head, ticket: Ticket, pieces: Pieces) -> AsyncGenerator[bytes, None]:
+    async def _events(self, head: Head, ticket: Ticket, beginning: Beginning) -> AsyncGenerator[bytes, None]:
         first = answer.describe(self.alerts) if self.alerts else None
         yield protocol.event(self._chunk(head, {"role": "assistant", "content": self._fixed()}, extension=first))
         try:
+            while not await _done(beginning, HEARTBEAT):
+                yield b": waiting for the model\n\n"
+            pieces = beginning.result()
             async for sign in self._wait(ticket):
                 yield sign
             async for data in self._written(head, pieces):
@@ -202,7 +219,7 @@ class Answering(Response):
         """The pieces, counted and timed on their way."""
         metrics, waits = self.server.metrics, True
         async with contextlib.aclosing(pieces):
-            try:
+            with self._failures():
                 async for item in pieces:
                     if waits:
                         metrics.first_text(time.monotonic() - self.started)
@@ -211,13 +228,26 @@ class Answering(Response):
                         metrics.add("tokens", item.prompt_tokens, kind="prompt")
                         metrics.add("tokens", item.completion_tokens, kind="completion")
                     yield item
-            except Refusal:
-                metrics.add("failures")
-                raise
-            except Exception:  # whatever broke in the model: the log has it, the client gets an error it understands
-                metrics.add("failures")
-                LOG.exception("an answer failed")
-                raise Refusal(500, "the model failed; the server's log has the reason", "model_failed") from None
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Whatever breaks in the model: the log has it, the client gets an error it understands."""
+        try:
+            yield
+        except Refusal as refusal:
+            if refusal.status >= 500:
+                self.server.metrics.add("failures")
+            raise
+        except Exception:
+            self.server.metrics.add("failures")
+            LOG.exception("an answer failed")
+            raise Refusal(500, "the model failed; the server's log has the reason", "model_failed") from None
+
+
+async def _done(task: Beginning, seconds: float) -> bool:
+    """Whether the task is done within so many seconds; it goes on if it is not."""
+    await asyncio.wait({task}, timeout=seconds)
+    return task.done()
 
 
 async def merged(pieces: Pieces) -> AsyncGenerator[str | Reply, None]:

@@ -17,12 +17,16 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from xinglin.safety.triage import Alert, every
 from xinglin.serve import answer, feedback, page, protocol, runs
 from xinglin.serve.answering import Answering, Server, refused, reply
 from xinglin.serve.backend import find
 from xinglin.serve.protocol import Refusal
 
 BODY = 1_000_000  # bytes of a request
+CHAT = "/v1/chat/completions"
+STRANGER = 100_000  # bytes that are read of a question without the right key, of which the rules see
+STRANGERS_TURNS, STRANGERS_TEXT = 4, 1000  # the last turns, and so many characters of each
 OPEN = {"/health", *page.FILES}  # paths that need no key
 
 
@@ -50,6 +54,7 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        request = Request(scope, receive)
         extra = [(key.encode(), value.encode()) for key, value in page.HEADERS.items()]
         extra.append((b"x-request-id", secrets.token_hex(8).encode()))
 
@@ -59,8 +64,8 @@ class Edge:
                 self.server.metrics.add("requests", status=str(message["status"]))
             await send(message)
 
-        refusal = self._refusal(Request(scope))
-        handler: Any = refused(refusal) if refusal else self.app
+        refusal = self._refusal(request)
+        handler: Any = refused(refusal, await _alerts_of(request)) if refusal else self.app
         await handler(scope, receive, send_with_headers)
 
     def _refusal(self, request: Request) -> Refusal | None:
@@ -73,6 +78,17 @@ class Edge:
         return Refusal(403, f"Host {host!r} is not this machine; set XINGLIN_API_KEY to serve other names", "host_not_allowed")
 
 
+async def _alerts_of(request: Request) -> list[Alert]:
+    """The red flags in a question that is refused at the door. Strangers do not get much of a core for that."""
+    if (request.method, request.url.path) != ("POST", CHAT):
+        return []
+    try:
+        data = await body(request, STRANGER)
+    except Refusal:
+        return []
+    return await answer.alerts([text[:STRANGERS_TEXT] for text in protocol.questions_in(data)[-STRANGERS_TURNS:]])
+
+
 def authorised(request: Request, key: str) -> bool:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), key.encode())
@@ -83,7 +99,7 @@ def _wrong_key() -> Refusal:
 
 
 def create_app(server: Server) -> FastAPI:
-    answer.alerts([""])  # loads the red-flag rules: without them there is no server
+    every([""])  # loads the red-flag rules: without them there is no server
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     app.add_middleware(Edge, server=server)
     _add_errors(app)
@@ -111,11 +127,15 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _add_api(app: FastAPI, server: Server) -> None:
-    @app.post("/v1/chat/completions")
+    @app.post(CHAT)
     async def chat(request: Request) -> Response:
-        ask = protocol.read(await body(request), server.structure)
+        data = await body(request)
+        try:
+            ask = protocol.read(data, server.structure)
+        except Refusal as refusal:
+            return refused(refusal, await answer.alerts(protocol.questions_in(data)))
         address = request.client.host if request.client else ""
-        return Answering(server, ask, f"{address} {ask.user}")
+        return Answering(server, ask, f"{address} {ask.user}", await answer.alerts(ask.questions))
 
     @app.get("/v1/models")
     async def models() -> Response:

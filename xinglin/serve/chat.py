@@ -1,7 +1,7 @@
 """``xinglin chat``: the same model, prompt and red-flag rules in a terminal.
 
-In: questions from the keyboard, ``-q``, or a pipe. Out: the answer on stdout as it is written, the label under it; the rest on
-stderr::
+In: questions from the keyboard, ``-q``, or a pipe. Out: the answer on stdout as it comes, cautions and the label under it; the
+rest on stderr. Red flags come first: before a model is loaded or a server is asked, where the question is there already::
 
     $ echo 胃疼怎么办 | xinglin chat recipes/demo.yaml
     一、…
@@ -11,14 +11,16 @@ stderr::
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from xinglin import schema
 from xinglin.config import Recipe
 from xinglin.generation import Reply
-from xinglin.safety.triage import triage
+from xinglin.safety.triage import every
 from xinglin.schema import Message
+from xinglin.serve import answer
 from xinglin.serve.launch import adapter_of, say, upstream
 from xinglin.serve.remote import connect
 
@@ -47,19 +49,27 @@ class Talker(Protocol):
 
 @dataclass
 class Chat:
-    """One conversation; with two ``sides`` each keeps a history of its own."""
+    """One conversation; with two ``sides`` each keeps a history of its own.
+
+    ``asked``: all questions, also those that got no answer: their red flags stay.
+    """
 
     engine: Talker
     sides: Sequence[bool]
     write: Callable[[str], object]
     sections: bool = True
     histories: dict[bool, list[Message]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
 
-    def ask(self, question: str, temperature: float = 0.0) -> None:
-        """Answer on every side, the emergency text first."""
-        alert = triage([*self._questions(), question])
-        if alert:
-            self.write(f"【{alert.message}】\n\n")
+    def ask(self, question: str) -> None:
+        """Answer on every side, the emergency texts first."""
+        self.asked.append(question)
+        self.write(warning(self.asked))
+        self.answer()
+
+    def answer(self, temperature: float = 0.0) -> None:
+        """Answer the last question."""
+        question = self.asked[-1]
         for tuned in self.sides:
             if len(self.sides) > 1:
                 self.write(f"── {SIDES[tuned]} ──\n")
@@ -70,7 +80,7 @@ class Chat:
         history = self.histories.setdefault(tuned, [])
         prompt = schema.messages(question, history)
         stream = self.engine.stream(prompt, tuned=tuned, temperature=temperature, sections=self.sections)
-        text = ""
+        questions, text = [turn["content"] for turn in prompt if turn["role"] == "user"], ""
         try:
             for piece in stream:
                 text += piece
@@ -81,25 +91,36 @@ class Chat:
         self.write("\n")
         if stream.reply and stream.reply.finish_reason == "length":
             say("the answer reached its longest length and was cut")
+        for caution in answer.cautions(text, questions):
+            self.write(f"⚠ {caution['message']}\n")
         history += [{"role": "user", "content": question}, {"role": "assistant", "content": text}]
 
     def retry(self) -> None:
-        """Take the last exchange back and answer its question again."""
-        question = self._questions()[-1]
+        """Take the last exchange back, where there was one, and answer its question again."""
         for history in self.histories.values():
-            del history[-2:]
-        self.ask(question, RETRY_TEMPERATURE)
+            if history and history[-2]["content"] == self.asked[-1]:
+                del history[-2:]
+        self.write(warning(self.asked))
+        self.answer(RETRY_TEMPERATURE)
 
     def clear(self) -> None:
         self.histories.clear()
+        self.asked.clear()
 
-    def _questions(self) -> list[str]:
-        history = self.histories.get(self.sides[0], [])
-        return [turn["content"] for turn in history if turn["role"] == "user"]
+
+def warning(questions: Sequence[str]) -> str:
+    """What stands before an answer: the fixed text of every red flag in the questions."""
+    return "".join(f"【{alert.message}】\n\n" for alert in every(questions))
 
 
 def chat(recipe: Recipe, adapter: Path | None = None, question: str = "", base: bool = False, compare: bool = False) -> None:
-    """Talk in the terminal. ``base``: without the adapter; ``compare``: base first, then tuned."""
+    """Talk in the terminal. ``base``: without the adapter; ``compare``: base first, then tuned.
+
+    A question that is there already is read for red flags before anything that takes time or may fail.
+    """
+    if question or not sys.stdin.isatty():
+        question = _one_question(question)
+        _write(warning([question]))
     if recipe.serve.upstream:
         with connect(upstream(recipe)) as remote:
             talk_with(remote, recipe, question, base, compare)
@@ -108,12 +129,14 @@ def chat(recipe: Recipe, adapter: Path | None = None, question: str = "", base: 
 
 
 def talk_with(engine: Talker, recipe: Recipe, question: str, base: bool, compare: bool) -> None:
+    """Answer ``question``, whose red flags were shown, or converse where it is empty."""
     if compare and engine.adapter is None:
         raise ValueError("--compare needs a base and a tuned model: run `xinglin train` first, or name an adapter with --adapter")
     sides = (False, True) if compare else (engine.adapter is not None and not base,)
     talk = Chat(engine, sides, _write, recipe.serve.structure == "enforced")
-    if question or not sys.stdin.isatty():
-        talk.ask(_one_question(question))
+    if question:
+        talk.asked.append(question)
+        talk.answer()
     else:
         converse(talk, keyboard())
 
@@ -168,16 +191,16 @@ def converse(talk: Chat, lines: Iterator[str]) -> None:
         if line == "/clear":
             talk.clear()
             say("cleared")
-        elif line == "/retry" and talk.histories:
-            talk.retry()
+        elif line == "/retry" and talk.asked:
+            _try(talk.retry)
         elif line.startswith("/"):
             say("nothing to answer again" if line == "/retry" else HELP)
         elif line:
-            _ask(talk, line)
+            _try(partial(talk.ask, line))
 
 
-def _ask(talk: Chat, line: str) -> None:
+def _try(asking: Callable[[], None]) -> None:
     try:
-        talk.ask(line)
+        asking()
     except ValueError as error:
         say(f"{error}; /clear starts anew")

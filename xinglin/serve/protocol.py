@@ -135,6 +135,27 @@ def read(data: bytes, structure: Literal["enforced", "free"] = "enforced") -> As
     )
 
 
+def questions_in(data: bytes) -> list[str]:
+    """The user's turns in a request that is refused, as far as there are any to be found: a red flag is shown with any error."""
+    try:
+        turns = decode(data).get("messages")
+    except Refusal:
+        return []
+    found = [
+        _texts(turn.get("content")) for turn in _dicts(turns) if turn.get("role") not in ("assistant", "system", "developer")
+    ]
+    return [text for texts in found if (text := "\n".join(texts))]
+
+
+def _dicts(value: object) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _texts(content: object) -> list[str]:
+    texts = [content] if isinstance(content, str) else [part.get("text") for part in _dicts(content)]
+    return [text for text in texts if isinstance(text, str)]
+
+
 def _settings(body: Body, sections: bool, json_schema: str) -> Settings:
     return Settings(
         max_new_tokens=body.max_completion_tokens or body.max_tokens or LONGEST,

@@ -22,6 +22,7 @@ from xinglin.serve.mending import MISSING, Mender
 from xinglin.serve.protocol import Ask, Refusal
 
 OVERHEAD = 100  # tokens of titles and labels, with room to spare
+LISTING = 5.0  # seconds within which a server that works lists its models
 LEAST = 4  # characters of a point; with less room the answer is cut at the limit instead
 
 
@@ -44,7 +45,7 @@ class Upstream:
     async def models(self) -> Sequence[Model]:
         if not self._models:
             try:
-                answer = await self._client.get(f"{self.url}/models")
+                answer = await self._client.get(f"{self.url}/models", timeout=LISTING)
                 self._kinds = {str(m["id"]): str(m.get("owned_by")) for m in answer.raise_for_status().json()["data"]}
                 names = list(self._kinds)
                 tuned = self.name if self.name in names else names[0]
