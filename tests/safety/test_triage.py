@@ -353,7 +353,7 @@ def test_one_word_repeated_takes_no_longer() -> None:
 
 
 def test_the_sets_in_use_are_found_and_left_alone_as_they_should_be() -> None:
-    for folder in ("first", "second", "third"):
+    for folder in ("first", "second", "third", "fourth", "fifth"):
         for row in rows(f"{folder}/emergency")[::12]:
             assert is_alarm(*row.get("turns", [row.get("text")])), row
         assert sum(is_alarm(*row.get("turns", [row.get("text")])) for row in rows(f"{folder}/negative")[::6]) <= 4
@@ -370,6 +370,65 @@ def test_the_score_of_a_stretch_does_not_depend_on_what_stands_around_it() -> No
     alone = module.score(module.letters(module.normalise(HEART))[0], model)
     for text in (f"先说句别的，护士态度很不错。{HEART}", f"{HEART}。花都开了", HEART.replace("，", "")):
         assert module.score(module.letters(module.normalise(text))[0], model) >= alone
+
+
+STORY = (
+    "我妈膝盖疼了六年多，走平路还行，上下楼梯要扶着，去年拍片说是骨关节炎，医生建议先减重再打玻璃酸钠，她打了三针觉得好一阵坏一阵。"
+    "现在早上起来有点硬，活动一刻钟就松快了，吃的氨糖是邻居推荐的。请问还要不要接着打，平时骑车好还是游泳好，多久复查一次片子"
+)
+
+
+def test_surroundings_speak_against_a_stretch_but_small_talk_does_not() -> None:
+    model = module.classifier()
+    weight = module.weight(module.letters(module.normalise(HEART))[0], model)
+    for text in (f"先说句别的，护士态度很不错，停车也方便。{HEART}", f"{HEART}。你们几点下班呀，花都开了"):
+        assert module.weight(module.letters(module.normalise(text))[0], model) >= weight
+    sums = module.running(module.letters(module.normalise(STORY))[0], model)
+    assert module.surroundings(sums, 60, 70, model) < -2
+
+
+def test_an_emergency_told_after_a_long_story_is_heard() -> None:
+    assert level(f"{STORY}。刚才她突然胸口压着疼，一身冷汗，喘不上气，嘴唇发紫") == "A"
+    assert level(STORY) is None
+
+
+def test_the_more_lists_count_the_lower_the_bar() -> None:
+    bars = module.classifier().bars
+    assert len(bars) == 4 and list(bars) == sorted(bars, reverse=True)
+    text = module.normalise("吃了虾以后嘴唇肿起来，喘不上气，浑身起疹子")
+    assert len(list(module.counting(text, "AB"))) >= 3
+    found = module._judged(text, 0, 99, bars[3] + 0.1)
+    assert found is not None and found.level == "A"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "晚上两条腿说不出来的难受，像有虫子爬，非得动两下才行",
+        "左氧氟沙星吃了几天，晒太阳脸有点红",
+        "六岁还尿床，一周四次，睡得特别死叫不醒，白天没问题",
+        "手指一到冬天就发白发麻，暖一暖又变红，是雷诺吗",
+        "尿检报告亚硝酸盐阴性，尿胆原正常，白细胞没有，这个结果好吗",
+        "刘海剪坏了像狗啃的，下个月当伴娘怎么办",
+        "更年期，老公说我像个炮仗，潮热出汗睡不好",
+    ],
+)
+def test_everyday_words_that_hold_the_letters_of_a_sign(text: str) -> None:
+    assert not is_alarm(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "奶奶倒在地上，怎么喊都没反应",
+        "从三楼掉下来，腿动不了",
+        "不想活了，煤气开着",
+        "三十四周，脐带掉出来了",
+        "怀孕三十二周，血压170，头疼眼花",
+    ],
+)
+def test_short_cries_need_no_score(text: str) -> None:
+    assert module.sure(module.normalise(text)) is not None
 
 
 def test_patterns_are_skipped_only_where_they_cannot_match() -> None:

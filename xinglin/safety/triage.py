@@ -42,6 +42,7 @@ FULL = 20  # characters from which a stretch has its full say
 AROUND = 60  # characters beside an alarming stretch in which rules are looked for
 SURROUNDINGS = 150  # characters beside an alarming stretch that are weighed with it
 SMALL_TALK = 48  # of them, the characters at one end that may be left out, so that a greeting lowers nothing
+AGAINST = 4.0  # log-odds the surroundings may at most speak against a stretch
 CLAUSE = 16  # characters a habit or a time long past reaches where no sign ends the clause
 CLASSIFIER_MESSAGE = (
     "您描述的情况可能是急症。请立即拨打120，或马上到最近的医院急诊；"
@@ -340,7 +341,7 @@ def weighed(letters: str, model: Classifier) -> list[tuple[int, int, float]]:
             ]
     places = []
     for start, end, value, (first, last) in _merged(found):
-        weight = value + surroundings(sums, first, last, model)
+        weight = value + max(surroundings(sums, first, last, model), -AGAINST)
         if weight > model.bars[-1]:
             places.append((start, end, weight))
     return places
