@@ -9,6 +9,8 @@ import re
 
 import polars as pl
 
+from xinglin.safety.contacts import CRISIS_LINES
+
 NAMES = {
     "unreadable": "无法读取",
     "no_question": "没有问题",
@@ -54,6 +56,7 @@ _NON_ANSWER = "|".join((
     r"^(?:这个)?(?:我)?(?:也)?不太?(?:清楚|知道|懂)[，,。！!]?(?:帮顶|等|路过|$|建议问)",
 ))  # fmt: skip
 _CONTACT_NUMBER = r"(?:1[3-9]\d[ -]?\d{4}[ -]?\d{4}|0\d{2,3}[ -]?\d{7,8}|[48]00[ -]?\d{3,4}[ -]?\d{3,4}|\b[2-9]\d{6,7}\b)"
+_CRISIS = "|".join(line.replace("-", "[ )）-]{0,2}") for line in CRISIS_LINES)
 # Kept apart: joined into one, they no longer fit the engine's cache and take fifty times as long.
 _CONTACT = tuple("(?i)" + pattern for pattern in (
     r"(?:加|扣|添加|联系|咨询|关注|搜)(?:我|一下|个|下)?(?:的)?(?:医生)?(?:个人)?"
@@ -105,6 +108,7 @@ def reasons(min_chars: int, max_chars: int) -> pl.Expr:
     question, answer = pl.col("question"), pl.col("answer")
     length = answer.str.len_chars()
     said = answer.str.replace_all(_GREETING, "")
+    uncalled = answer.str.replace_all(_CRISIS, "")  # to name a crisis line is no soliciting
     rules = {
         "no_question": ~question.str.contains(r"\w"),
         "empty_answer": ~answer.str.contains(r"\w"),
@@ -116,7 +120,7 @@ def reasons(min_chars: int, max_chars: int) -> pl.Expr:
         "too_long": length > max_chars,
         "question_equals_answer": question == answer,
         "repetition": _repeats(answer),
-        "contact_soliciting": pl.any_horizontal(answer.str.contains(pattern) for pattern in _CONTACT),
+        "contact_soliciting": pl.any_horizontal(uncalled.str.contains(pattern) for pattern in _CONTACT),
         "advertisement": answer.str.contains(_ADVERTISEMENT) | _promotes(answer),
         "cut_off": cut_off(answer),
     }

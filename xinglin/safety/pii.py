@@ -48,7 +48,6 @@ _SAME_LENGTH |= dict.fromkeys(map(ord, "\u3000\xa0\t\u200b\u200c\u200d\u2009\ufe
 _SAME_LENGTH |= dict.fromkeys(map(ord, "‐‑‒–—―−─"), ord("-"))
 
 _RUN = re.compile(rf"[0-9OoIl{CHINESE}](?:[ .,_/·\-()转]{{0,3}}[0-9OoIl{CHINESE}])+")
-_DIGIT = re.compile(rf"[0-9OoIl{CHINESE}]")
 _END = r"(?![0-9A-Za-z])"
 _START = r"(?<![0-9A-Za-z])"
 
@@ -56,10 +55,10 @@ _START = r"(?<![0-9A-Za-z])"
 def mask(text: str) -> Masked:
     """``text`` with every personal datum replaced by a placeholder, and the spans they had."""
     spans = find(text)
-    numbers: dict[str, dict[str, int]] = {kind: {} for kind in PLACEHOLDERS}
+    numbers: dict[str, dict[str, int]] = {}
     parts, last = [], 0
     for start, end, kind in spans:
-        known = numbers[kind]
+        known = numbers.setdefault(kind, {})
         number = known.setdefault(_canonical(text[start:end]), 1 + len(known))
         parts += [text[last:start], f"[{PLACEHOLDERS[kind]}{number}]"]
         last = end
@@ -70,7 +69,7 @@ def find(text: str) -> list[Span]:
     """What is personal in ``text``: start, end and kind, in order, none overlapping."""
     folded = text.translate(_SAME_LENGTH)
     lower = folded.lower()
-    longest = max((len(_DIGIT.findall(run)) for run in _RUN.findall(folded)), default=0)
+    longest = max(map(len, _RUN.findall(folded)), default=0)
     taken, covered = [], bytearray(len(text))
     for kind, recognise, run, words in _RECOGNISERS:
         if longest < run or (words and not any(word in lower for word in words)):
@@ -116,6 +115,9 @@ def _id_cards(text: str) -> Iterator[tuple[int, int]]:
     for match in _ID_15.finditer(text):
         if int(match[0][:2]) in _PROVINCES_ID and _is_date("19" + match[0][6:12]):
             yield match.span()
+
+
+def _ids_elsewhere(text: str) -> Iterator[tuple[int, int]]:
     for match in _ID_HONG_KONG.finditer(text):
         if hong_kong_digit(match[1].upper()) == match[2].upper() and (
             ")" in match[0] or before(text, match.start(), _ID_ELSEWHERE, 12)
@@ -217,14 +219,16 @@ _BORN_AFTER = re.compile(
     rf"|{_DAY}|\d{{1,2}}[./\-]\d{{1,2}}[./\-](?:19|20)\d\d(?!\d)))",
     re.IGNORECASE,
 )
-_BORN_BEFORE = re.compile(
-    rf"(?<!\d)({_DATE}|{_YEAR}年|\d\d年\d{{1,2}}月|{_DAY})[ ,，]?(?:出生|出世|生的|生人|的?生日|生(?=[,，。；;、 ）)]|$))"
-)
+_BIRTH = re.compile(r"(?<=[\d初一二三四五六七八九十廿年月日号 ,，的])(?:出生|出世|生的|生人|生日|生(?=[,，。；;、 ）)]|$))")
+_BORN_BEFORE = re.compile(rf"(?<!\d)({_DATE}|{_YEAR}年|\d\d年\d{{1,2}}月|{_DAY})[ ,，]?的?$")
 
 
 def _birth_dates(text: str) -> Iterator[tuple[int, int]]:
-    for match in (*_BORN_AFTER.finditer(text), *_BORN_BEFORE.finditer(text)):
+    for match in _BORN_AFTER.finditer(text):
         yield match.span(match.lastindex or 0)
+    for birth in _BIRTH.finditer(text):
+        if date_before := _BORN_BEFORE.search(text, max(0, birth.start() - 20), birth.start()):
+            yield date_before.span(1)
 
 
 # ---------------------------------------------------------------- addresses
@@ -283,13 +287,14 @@ class Recogniser(NamedTuple):
 _RECOGNISERS = (
     Recogniser("email", contacts.emails, 0, ("@", "at", "艾特")),
     Recogniser("url", contacts.urls, 0, (".", "://", "www")),
-    Recogniser("id_card", _id_cards, 7, ()),
+    Recogniser("id_card", _id_cards, 15, ()),
+    Recogniser("id_card", _ids_elsewhere, 6, ("(", "证", "编号", "香港", "台湾")),
     Recogniser("id_card", whole(_ID_HIDDEN), 0, ("****", "xxxxxx")),
     Recogniser("mobile", contacts.mobiles, 11, ()),
     Recogniser("mobile", contacts.hidden_mobiles, 0, ("****", "xxxx")),
     Recogniser("bank_card", _bank_cards, 15, ()),
     Recogniser("qq", contacts.qqs, 5, ("q", "扣扣", "企鹅", "群", "秋秋", "球球")),
-    Recogniser("wechat", contacts.wechats, 0, ("信", "v", "x", "加", "微", "卫星")),
+    Recogniser("wechat", contacts.wechats, 0, ("信", "v", "x", "微", "薇", "威", "徽", "卫星")),
     Recogniser("record_no", _records, 2, ("号", "编", "id", "no", "卡", "病历", "病案")),
     Recogniser("passport", group(_PASSPORT), 7, ("护照", "证", "passport")),
     Recogniser("landline", contacts.landlines, 7, ()),
@@ -302,8 +307,8 @@ _RECOGNISERS = (
 # What every find has at least one of, in patterns plain and few enough for a fast engine without look-around; for the bulk of
 # rows that hold nothing personal. On normalised text only.
 TRIGGERS = (
-    r"[0-9](?:[ .\-]{0,3}[0-9]){5}|[A-Za-z]-?[0-9]{2}|[" + CHINESE + r"](?:[ \-]?[" + CHINESE + "]){8}",
-    r"1[3-9][0-9](?:\)|_|,[0-9]{4})|1[3-9][0-9Oo]{9}|[0-9](?:\*{4}|[xX]{4})"
+    rf"[0-9](?:[ .\-]{{0,3}}[0-9]){{5}}|[A-Za-z]-?[0-9]{{2}}|[{CHINESE}](?:[ \-]?[{CHINESE}]){{8}}"
+    r"|1[3-9][0-9](?:\)|_|,[0-9]{4})|1[3-9][0-9Oo]{9}|[0-9](?:\*{4}|[xX]{4})"
     r"|(?:手机|电话|联系方式|号码|联系|拨打)[是为:： (（+]{0,4}[1一幺壹]",
     r"@|艾特|\(at\)|\[at\]|#at#|(?i: at )|://",
     r"(?i:www ?[.。点]|\.(?:com|cn|net|org|edu|gov|top|vip|info|cc|hk|tw|xyz|site|wang|club))",
