@@ -38,11 +38,11 @@ def test_text_without_titles_is_all_shown() -> None:
 
 def test_metadata_identifies_the_text() -> None:
     head = Head("demo", "print")
-    found = answer.extension(head, [], TUNED, [])["aigc"]
+    found = answer.extension(head, [], TUNED, f"!{TUNED}", [])["aigc"]
     assert set(found) == {
         "Label", "ContentProducer", "ProduceID", "ReservedCode1", "ContentPropagator", "PropagateID", "ReservedCode2"
     }  # fmt: skip
-    assert (found["ProduceID"], found["ReservedCode1"]) == (head.id, hashlib.sha256(TUNED.encode()).hexdigest())
+    assert (found["ProduceID"], found["ReservedCode1"]) == (head.id, hashlib.sha256(f"!{TUNED}".encode()).hexdigest())
 
 
 def test_cautions_stand_with_the_section_they_concern() -> None:

@@ -1,6 +1,7 @@
 """The API as clients meet it: the 25 checks of an OpenAI-compatible server, most of them through the official client."""
 
 import contextlib
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -232,6 +233,62 @@ def test_patches_build_the_sections_up(url: str) -> None:
             units = sections.get(title, "").encode("utf-16-le")[: 2 * kept]
             sections[title] = units.decode("utf-16-le") + text
     assert sections == dict(schema.Answer.parse(TUNED).sections)
+
+
+def chunks_of(response: httpx.Response) -> list[dict]:
+    return [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
+
+
+def test_the_first_chunk_has_label_and_metadata_so_that_a_stopped_answer_has_them(url: str) -> None:
+    first = chunks_of(post(url, stream=True))[0]
+    assert (first["xinglin"]["label"], first["xinglin"]["alerts"]) == (schema.AI_LABEL, [])
+    metadata = first["xinglin"]["aigc"]
+    assert (metadata["Label"], metadata["ProduceID"], metadata["ReservedCode1"]) == ("1", first["id"], "")
+
+
+@pytest.mark.parametrize("form", [{}, {"response_format": {"type": "json_object"}}])
+def test_the_digest_is_that_of_the_content(url: str, form: dict[str, object]) -> None:
+    chest = [{"role": "user", "content": CHEST}]
+    whole = post(url, messages=chest, **form).json()
+    chunks = chunks_of(post(url, messages=chest, stream=True, **form))
+    streamed = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
+    assert streamed == whole["choices"][0]["message"]["content"]
+    for extension in (whole["xinglin"], chunks[-1]["xinglin"]):
+        assert extension["aigc"]["ReservedCode1"] == hashlib.sha256(streamed.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_personal_data_are_masked_before_the_model_and_the_reply_says_how(url: str, engine: FakeEngine, stream: bool) -> None:
+    turns = [
+        {"role": "user", "content": "我叫王小明，电话13800138000，胃疼"},
+        {"role": "assistant", "content": "多久了？"},
+        {"role": "user", "content": "两周了"},
+        {"role": "assistant", "content": "好的"},
+        {"role": "user", "content": "我老婆叫李小红，身份证110101800101123，我的微信号wxid_abc123，王小明是我"},
+    ]
+    response = post(url, messages=turns, stream=stream, xinglin={"mask": True})
+    extension = (chunks_of(response)[0] if stream else response.json())["xinglin"]
+    told = extension["masked"]
+    assert [(entry["turn"], entry["kinds"]) for entry in told] == [(0, ["name", "mobile"]), (2, ["name", "id_card", "wechat"])]
+    seen = [turn["content"] for turn in engine.asked[-1]["messages"] if turn["role"] == "user"]
+    assert seen == [told[0]["text"], "两周了", told[1]["text"]]
+    assert not any(secret in "".join(seen) for secret in ("李小红", "13800138000", "110101800101123", "wxid_abc123"))
+    assert "[姓名1]" in seen[0] and "[姓名2]" in seen[2]
+
+
+def test_nothing_is_masked_unasked_and_the_red_flag_reads_what_was_typed(client: openai.OpenAI, engine: FakeEngine) -> None:
+    turns = [{"role": "user", "content": "我叫王小明，" + CHEST}]
+    plain = client.chat.completions.create(model="demo", messages=turns)
+    assert "masked" not in plain.xinglin and "王小明" in engine.asked[-1]["messages"][-1]["content"]
+    masked = client.chat.completions.create(model="demo", messages=turns, extra_body={"xinglin": {"mask": True}})
+    assert "王小明" not in engine.asked[-1]["messages"][-1]["content"]
+    assert masked.xinglin["alerts"] == plain.xinglin["alerts"] != []
+
+
+def test_a_front_may_leave_the_fixed_text_out_and_still_gets_the_alerts(client: openai.OpenAI) -> None:
+    turns = [{"role": "user", "content": CHEST}]
+    answer = client.chat.completions.create(model="demo", messages=turns, extra_body={"xinglin": {"alerts": False}})
+    assert answer.choices[0].message.content == TUNED and answer.xinglin["alerts"][0]["level"] == "A"
 
 
 # ---------------------------------------------------------------- red flags

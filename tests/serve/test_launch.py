@@ -51,6 +51,11 @@ def test_a_port_in_use_is_one_line_with_the_fix(tmp_path: Path, capsys: pytest.C
     )
 
 
+def test_the_address_that_is_printed_can_be_opened() -> None:
+    shown = {host: launch.shown(host) for host in ("127.0.0.1", "0.0.0.0", "::", "fd00::1", "clinic.example")}
+    assert list(shown.values()) == ["localhost", "localhost", "localhost", "[fd00::1]", "clinic.example"]
+
+
 def test_another_host_needs_a_key(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XINGLIN_API_KEY", raising=False)
     assert cli.main(["serve", str(recipe_file(tmp_path, host="0.0.0.0", port=0))]) == 2

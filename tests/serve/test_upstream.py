@@ -110,7 +110,21 @@ def test_another_xinglin_is_told_the_form_and_a_free_answer_passes_as_it_is(tmp_
     behind = Behind("xinglin", BASE)
     assert ask(tmp_path, behind)["choices"][0]["message"]["content"] == BASE
     assert ask(tmp_path, behind, xinglin={"structure": "free"})["choices"][0]["message"]["content"] == BASE
-    assert [body["xinglin"] for body in behind.asked] == [{"structure": "enforced"}, {"structure": "free"}]
+    assert [body["xinglin"] for body in behind.asked] == [
+        {"structure": "enforced", "alerts": False},
+        {"structure": "free", "alerts": False},
+    ]
+
+
+def test_xinglin_behind_xinglin_tells_an_emergency_once(tmp_path: Path) -> None:
+    with (
+        running(serving(tmp_path / "behind")) as behind,
+        running(serving(tmp_path / "front", backend=Upstream(f"{behind}/v1", "demo"))) as url,
+    ):
+        body = {"model": "demo", "messages": [{"role": "user", "content": CHEST}]}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body).json()
+    alert = answer["xinglin"]["alerts"][0]
+    assert answer["choices"][0]["message"]["content"] == f"{alert['message']}\n\n{TUNED}"
 
 
 def test_missing_sections_are_asked_for_once_and_counted(tmp_path: Path) -> None:

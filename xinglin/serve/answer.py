@@ -1,6 +1,7 @@
 """What goes around the model's text: the alert before it, its sections while it comes, the labels after it.
 
-In: the user's turns and the text so far. Out: the field ``xinglin`` of every answer::
+In: the user's turns and the text so far. Out: the field ``xinglin`` of every answer; of a stream, the first chunk has alerts,
+label, disclaimer and metadata (without the digest), so that an answer that is stopped has them::
 
     {"alerts": [{"level": "A", "rule": "heart-attack", "message": "可能是心肌梗死等急症。请立即拨打120……"}],
      "sections": {title: "…", …}, "preamble": "", "complete": true, "problems": [],
@@ -75,29 +76,36 @@ def cautions(text: str, questions: Sequence[str]) -> list[dict[str, str]]:
     return list(found.values())
 
 
-def extension(head: Head, found: Sequence[Alert], text: str, questions: Sequence[str]) -> dict[str, Any]:
-    """The field ``xinglin`` of a whole answer; ``text`` is the model's own."""
+def opening(head: Head, found: Sequence[Alert]) -> dict[str, Any]:
+    """The field ``xinglin`` of an answer that has no text yet."""
+    return describe(found) | _labels(aigc(head.model, head.id))
+
+
+def _labels(metadata: dict[str, str]) -> dict[str, Any]:
+    return {"label": schema.AI_LABEL, "disclaimer": schema.DISCLAIMER, "aigc": metadata}
+
+
+def extension(head: Head, found: Sequence[Alert], text: str, shown: str, questions: Sequence[str]) -> dict[str, Any]:
+    """The field ``xinglin`` of a whole answer; ``text`` is the model's own, ``shown`` all that was sent as content."""
     answer = schema.Answer.parse(text)
     problems = schema.check(text)
-    return describe(found) | {
+    written = {
         "sections": dict(answer.sections),
         "preamble": answer.preamble,
         "complete": not problems,
         "problems": problems,
         "cautions": cautions(text, questions),
-        "label": schema.AI_LABEL,
-        "disclaimer": schema.DISCLAIMER,
-        "aigc": aigc(head.model, head.id, text),
     }
+    return describe(found) | written | _labels(aigc(head.model, head.id, hashlib.sha256(shown.encode()).hexdigest()))
 
 
-def aigc(model: str, produce_id: str, text: str) -> dict[str, str]:
-    """The metadata of GB 45438-2025: Label "1" says the content is machine-made; ReservedCode1 is the SHA-256 of the text."""
+def aigc(model: str, produce_id: str, digest: str = "") -> dict[str, str]:
+    """The metadata of GB 45438-2025: Label "1" says the content is machine-made; ReservedCode1 is the SHA-256 of the content."""
     return {
         "Label": "1",
         "ContentProducer": f"Xinglin {__version__} {model}",
         "ProduceID": produce_id,
-        "ReservedCode1": hashlib.sha256(text.encode()).hexdigest(),
+        "ReservedCode1": digest,
         "ContentPropagator": "",
         "PropagateID": "",
         "ReservedCode2": "",

@@ -149,13 +149,14 @@ class Answering(Response):
                 text += item
         shown = answer.as_json(text) if self.ask.as_json else self._fixed() + text
         tokens = protocol.usage(end.prompt_tokens, end.completion_tokens)
-        value = protocol.completion(
-            head, shown, end.finish_reason, tokens, answer.extension(head, self.alerts, text, self.ask.questions)
-        )
-        await reply(value)(scope, receive, send)
+        extension = answer.extension(head, self.alerts, text, shown, self.ask.questions) | self._masked()
+        await reply(protocol.completion(head, shown, end.finish_reason, tokens, extension))(scope, receive, send)
 
     def _fixed(self) -> str:
-        return "" if self.ask.data_only else answer.fixed_text(self.alerts)
+        return answer.fixed_text(self.alerts) if self.ask.fixed_text and not self.ask.data_only else ""
+
+    def _masked(self) -> dict[str, Any]:
+        return {} if self.ask.masked is None else {"masked": self.ask.masked}
 
     async def _stream(self, head: Head, ticket: Ticket, beginning: Beginning, scope: Scope, receive: Receive, send: Send) -> None:
         if await _done(beginning, HELD):
@@ -170,7 +171,7 @@ class Answering(Response):
         await send({"type": "http.response.body", "body": b""})
 
     async def _events(self, head: Head, ticket: Ticket, beginning: Beginning) -> AsyncGenerator[bytes, None]:
-        first = answer.describe(self.alerts) if self.alerts else None
+        first = answer.opening(head, self.alerts) | self._masked()
         yield protocol.event(self._chunk(head, {"role": "assistant", "content": self._fixed()}, extension=first))
         try:
             while not await _done(beginning, HEARTBEAT):
@@ -191,7 +192,7 @@ class Answering(Response):
                 await asyncio.wait_for(ticket.turn(), HEARTBEAT)
 
     async def _written(self, head: Head, pieces: Pieces) -> AsyncGenerator[bytes, None]:
-        text, sections, end = "", answer.Sections(), Reply("", "stop", 0, 0)
+        text, sections, end, whole = "", answer.Sections(), Reply("", "stop", 0, 0), self._fixed()
         async with contextlib.aclosing(merged(self._observed(pieces))) as items:
             async for item in items:
                 if isinstance(item, Reply):
@@ -201,9 +202,10 @@ class Answering(Response):
                 shown = {"patches": sections.feed(item)} if self.ask.patches else None
                 if not self.ask.as_json:
                     yield protocol.event(self._chunk(head, {"content": item}, extension=shown))
+        whole += answer.as_json(text) if self.ask.as_json else text
         if self.ask.as_json:
-            yield protocol.event(self._chunk(head, {"content": answer.as_json(text)}))
-        last = answer.extension(head, self.alerts, text, self.ask.questions) | (
+            yield protocol.event(self._chunk(head, {"content": whole}))
+        last = answer.extension(head, self.alerts, text, whole, self.ask.questions) | (
             {"patches": sections.finish()} if self.ask.patches else {}
         )
         yield protocol.event(self._chunk(head, {}, end.finish_reason, last))

@@ -21,6 +21,7 @@ from xinglin.safety.triage import Alert, every
 from xinglin.serve import answer, feedback, page, protocol, runs
 from xinglin.serve.answering import Answering, Server, refused, reply
 from xinglin.serve.backend import find
+from xinglin.serve.masking import masked
 from xinglin.serve.protocol import Refusal
 
 BODY = 1_000_000  # bytes of a request
@@ -135,7 +136,9 @@ def _add_api(app: FastAPI, server: Server) -> None:
         except Refusal as refusal:
             return refused(refusal, await answer.alerts(protocol.questions_in(data)))
         address = request.client.host if request.client else ""
-        return Answering(server, ask, f"{address} {ask.user}", await answer.alerts(ask.questions))
+        alerts = await answer.alerts(ask.questions)  # of what was typed, not of what is left of it
+        ask = await masked(ask) if ask.mask else ask
+        return Answering(server, ask, f"{address} {ask.user}", alerts)
 
     @app.get("/v1/models")
     async def models() -> Response:

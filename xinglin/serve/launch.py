@@ -22,6 +22,7 @@ from xinglin.serve.backend import Backend, Local
 from xinglin.serve.upstream import Upstream
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+ANY = {"0.0.0.0", "::"}  # all addresses of this machine; none that a browser could open
 DRAIN = 30  # seconds that answers in progress get after SIGTERM
 IDLE = 75  # seconds a connection may rest: longer than proxies and clients keep theirs, so that they close first
 
@@ -58,9 +59,9 @@ def serve(recipe: Recipe, browse: bool = False) -> None:
     )
     failures: list[Exception] = []
     threading.Thread(target=_load, args=(recipe, server, runner, failures), daemon=True).start()
-    shown = "localhost" if host in LOOPBACK else host
-    address = f"http://{shown}:{listener.getsockname()[1]}"
-    say(f"{address}  (Ctrl-C stops it)")
+    port = listener.getsockname()[1]
+    address = f"http://{shown(host)}:{port}"
+    say(f"{address}  (Ctrl-C stops it)" + (f"; from other machines: http://{socket.gethostname()}:{port}" if host in ANY else ""))
     if browse and (sys.platform in {"darwin", "win32"} or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ):
         webbrowser.open(address)
     # uvicorn raises the signal again after draining; a stop that was asked for is no failure.
@@ -68,6 +69,13 @@ def serve(recipe: Recipe, browse: bool = False) -> None:
     runner.run(sockets=[listener])
     if failures:
         raise failures[0]
+
+
+def shown(host: str) -> str:
+    """The host as a browser on this machine opens it."""
+    if host in LOOPBACK | ANY:
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -54,6 +54,9 @@ class Ask:
     as_json: bool = False
     patches: bool = False
     user: str = ""
+    fixed_text: bool = True
+    mask: bool = False
+    masked: list[dict[str, Any]] | None = None  # what was masked, turn by turn; None where nobody asked for it
 
     @property
     def data_only(self) -> bool:
@@ -86,6 +89,8 @@ class StreamOptions(_Wire):
 
 class Extension(_Wire):
     sections: bool = False
+    alerts: bool = True
+    mask: bool = False
     structure: Literal["enforced", "free"] | None = None
 
 
@@ -132,6 +137,8 @@ def read(data: bytes, structure: Literal["enforced", "free"] = "enforced") -> As
         as_json=as_json,
         patches=extension.sections,
         user=body.user or "",
+        fixed_text=extension.alerts,
+        mask=extension.mask,
     )
 
 

@@ -3,8 +3,9 @@
 In: an ``Ask``. Out: its pieces. A server that can decode by a pattern (known by ``owned_by`` in its list of models) is given one
 for the three sections; what comes is mended on its way, and a section that is missing at the end is asked for once::
 
-    vLLM    {"structured_outputs": {"regex": "…"}}       Xinglin  {"xinglin": {"structure": "enforced"}}
-    SGLang  {"regex": "…"}                               others   nothing: their text is mended
+    vLLM    {"structured_outputs": {"regex": "…"}}       others   nothing: their text is mended
+    SGLang  {"regex": "…"}
+    Xinglin {"xinglin": {"structure": "enforced", "alerts": false}}
 """
 
 import contextlib
@@ -143,8 +144,8 @@ def _guidance(settings: Settings, kind: str) -> dict[str, Any]:
     if settings.json_schema:
         named = {"name": "answer", "schema": json.loads(settings.json_schema), "strict": True}
         return {"response_format": {"type": "json_schema", "json_schema": named}}
-    if kind == "xinglin":
-        return {"xinglin": {"structure": "enforced" if settings.sections else "free"}}
+    if kind == "xinglin":  # whose fixed text stands before the answer here already
+        return {"xinglin": {"structure": "enforced" if settings.sections else "free", "alerts": False}}
     if not settings.sections or settings.stop:
         return {}
     regex = schema.pattern(max(LEAST, _most(settings)))
