@@ -342,3 +342,28 @@ def test_both_answers_of_a_pair_are_cleaned_masked_and_judged(tmp_path: Path) ->
     assert kept[0].meta["rejected"] == "没什么大事，多喝热水，号码[手机号1]记下了，过几天自己就会好的。"
     assert kept[1].meta == {"label": False}
     assert [row.reason for row in rejected] == ["too_short: of the rejected answer", "same_answers"]
+
+
+def dialogue(*turns: str) -> dict[str, Any]:
+    return {"messages": [{"role": ("user", "assistant")[place % 2], "content": turn} for place, turn in enumerate(turns)]}
+
+
+def test_every_answer_of_a_dialogue_is_judged_and_thanks_at_its_end_are_left_out(tmp_path: Path) -> None:
+    fine = [f"{words(number, 40)}，{ANSWER}" for number in range(6)]
+    rows = [
+        dialogue("胃疼怎么办？", "加我微信abc_2020，我院祖传秘方无效退款", "还有呢？", fine[0]),
+        dialogue("头晕怎么办？", "见上", "什么意思？", fine[1]),
+        dialogue("医生您好", "您好，请问有什么可以帮您？", "夜里咳嗽怎么办？", fine[2]),
+        dialogue("失眠怎么办？", fine[3], "谢谢医生！", "不客气，祝您早日康复！", "再见", "再见，祝您健康。"),
+        dialogue("谢谢", "不客气，祝您早日康复！", "谢谢", "不客气！"),
+        {"question": "便秘怎么办？", "answer": fine[4]},
+    ]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    kept, rejected = run(recipe(tmp_path, tmp_path / "rows.jsonl"))
+    assert [(row.source["row"], row.reason) for row in rejected] == [
+        (1, "contact_soliciting"),
+        (2, "non_answer"),
+        (5, "greeting_only"),
+    ]
+    assert [len(row.messages) for row in kept] == [4, 2, 2]
+    assert kept[1].answer == fine[3]

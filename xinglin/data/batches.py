@@ -50,13 +50,38 @@ def prepare(rows: pl.DataFrame, options: Options) -> pl.DataFrame:
     """Normalise, filter, compare with the benchmarks, mask."""
     readable = pl.col("reason").is_null()
     good = rows.filter(readable).with_columns(normalise(pl.col("text"), options.clean.simplified))
+    good = _turns_judged(good)
     turns = pl.col("text").str.split(TURN)
     good = good.with_columns(question=turns.list.get(-2), answer=turns.list.get(-1))
-    good = good.with_columns(reason=filters.reasons(options.clean.min_chars, options.clean.max_chars))
-    good = _judged_worse(good, options.clean)
+    found = filters.reasons(options.clean.min_chars, options.clean.max_chars)
+    good = _judged_worse(good.with_columns(reason=pl.coalesce("reason", found)), options.clean)
     good = options.benchmarks.mark(good)
     done = pl.concat([good.select(list(SCHEMA)), rows.filter(~readable)]).sort("row")
     return masked(done) if options.clean.mask else done.with_columns(kinds=pl.lit(""))
+
+
+def _turns_judged(good: pl.DataFrame) -> pl.DataFrame:
+    """Dialogues of several answers without the thanks at their end; the first answer that no row may hold is their reason.
+
+    Every answer of a dialogue is trained on, so each is judged; only the last must be an answer, greetings may stand before it.
+    """
+    text, last = pl.col("text"), pl.col("place") == pl.col("place").max().over("row")
+    several = text.str.count_matches(TURN, literal=True) > 1
+    dialogues = good.filter(several)
+    if dialogues.is_empty():
+        return good
+    turns = dialogues.select("row", "rejected", turn=text.str.split(TURN)).explode("turn")
+    turns = turns.with_columns(place=pl.int_range(pl.len()).over("row"))
+    answers = turns.filter(pl.col("place") % 2 == 1)
+    # Behind a pair's last question stands its worse answer, too: there nothing is taken away.
+    spoken = ~filters.courtesy(pl.col("turn")) | (pl.col("place") == 1) | pl.col("rejected").is_not_null()
+    ends = answers.filter(spoken).group_by("row").agg(end=pl.col("place").max())
+    answers = answers.join(ends, on="row").filter(pl.col("place") <= pl.col("end"))
+    reasons = answers.filter(~last).with_columns(reason=filters.unfit(pl.col("turn"))).filter(pl.col("reason").is_not_null())
+    first = reasons.group_by("row", maintain_order=True).agg(pl.col("reason").first())
+    dialogues = dialogues.drop("reason").join(first, on="row", how="left").join(ends, on="row")
+    dialogues = dialogues.with_columns(text=text.str.split(TURN).list.head(pl.col("end") + 1).list.join(TURN))
+    return pl.concat([good.filter(~several), dialogues.select(good.columns)]).sort("row")
 
 
 def _judged_worse(good: pl.DataFrame, clean: Clean) -> pl.DataFrame:

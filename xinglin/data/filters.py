@@ -6,6 +6,7 @@ In: a Polars frame with normalised ``question`` and ``answer``. Out: a column wi
 """
 
 import re
+from collections.abc import Mapping
 
 import polars as pl
 
@@ -41,28 +42,35 @@ _MOJIBAKE = "|".join((
     r"(?:[锛銆鐨鍙鏄鍚鍦鍐鐥鎴鍒鎮杩鑳闂紝].{0,12}){3}",
 ))  # fmt: skip
 _GREETING = "|".join((
-    r"[您你]好[呀啊吗]?|亲|在的[哦呢]?|(?:很)?高兴(?:能)?为[您你](?:解答|服务)",
+    r"亲爱的?(?:患者|朋友|用户)?|[您你]好[呀啊吗]?|亲|在的[哦呢]?|(?:很)?高兴(?:能)?为[您你](?:解答|服务)|早上好|晚上好|下午好",
+    r"我是[^，。！!,]{0,8}(?:医生|大夫|主任|药师)|(?:请[您你]?)?(?:稍等|稍候)(?:片刻|一下)?|医生(?:会?马上|稍后|正在)为[您你][^，。！!,]{0,6}|欢迎(?:咨询|提问)",
     r"感谢[您你](?:对我)?的?(?:信任|咨询|提问)|[您你]的问题我已经?看到了?",
     r"(?:希望|期望)(?:我|以上)的?(?:回答|解释|建议|解答)?(?:能)?对[您你]有所?帮助",
-    r"祝[您你]?(?:早日|身体|生活|工作|全家|家人|开心|天天)[^。！!，,]{0,10}",
-    r"(?:早日康复|身体健康|生活愉快)|谢谢[您你]?(?:的咨询|的信任)?",
+    r"祝[您你]?(?:早日|身体|生活|工作|全家|家人|开心|天天|健康|平安|幸福|好运|顺利)[^。！!，,]{0,10}",
+    r"(?:早日康复|身体健康|生活愉快)|谢谢[您你]?(?:的咨询|的信任)?|不(?:用)?客气|不用?谢|再见|好的",
     r"这里是[^。，]{0,15}(?:为[您你]服务|医生)|请问有什么(?:可以)?帮[到助]?[您你]?的?",
 ))  # fmt: skip
 _NON_ANSWER = "|".join((
     r"(?:答案|回答|回复)?(?:见|同|如)(?:上|楼上|前)(?:面)?(?:的?(?:回答|回复|所述))?[，。,.！!]?(?:$|不再|看|即可|谢谢)",
     r"(?:参考|看|问|同意?)楼上|楼上(?:说|正解|回答)|看我(?:前面|之前|上面)的",
     r"点(?:此|击(?:这里|此处|链接|进入|头像|下方))[^。]{0,10}(?:咨询|查看|提问|预约|问诊)",
+    r"点(?:击)?一?下?我的?(?:头像|名字|主页)|申请(?:付费|电话|图文)咨询|(?:请|可以?)?(?:查看|看)(?:我的?)?上一条|已(?:经)?回复[，,。]?(?:请|见|查)|详见附件",
     r"自己(?:去)?(?:百度|搜|查)|百度一下|帮顶|帮你顶|路过|占楼|同问|求解答",
     r"^(?:这个)?(?:我)?(?:也)?不太?(?:清楚|知道|懂)[，,。！!]?(?:帮顶|等|路过|$|建议问)",
 ))  # fmt: skip
 _CONTACT_NUMBER = r"(?:1[3-9]\d[ -]?\d{4}[ -]?\d{4}|0\d{2,3}[ -]?\d{7,8}|[48]00[ -]?\d{3,4}[ -]?\d{3,4}|\b[2-9]\d{6,7}\b)"
-_CRISIS = "|".join(line.replace("-", "[ )）-]{0,2}") for line in CRISIS_LINES)
+# To name a crisis line is no soliciting: the known ones, and what is called one.
+_CRISIS = "|".join(line.replace("-", "[ )）-]{0,2}") for line in CRISIS_LINES) + (
+    rf"|(?:心理援助|心理危机|危机干预|预防自杀|自杀干预|生命热线|希望24)[^。；，]{{0,20}}?{_CONTACT_NUMBER}"
+)
 # Kept apart: joined into one, they no longer fit the engine's cache and take fifty times as long.
 _CONTACT = tuple("(?i)" + pattern for pattern in (
     r"(?:加|扣|添加|联系|咨询|关注|搜)(?:我|一下|个|下)?(?:的)?(?:医生)?(?:个人)?"
     r"(?:微信|薇信|威信|v信|vx|wx|qq|扣扣|企鹅|公众号|v[:： ])",
     r"(?:微信|薇信|威信|v信|vx|wx|qq|扣扣|同号)(?:群|号|号码)?\s?(?:是|为|:|：)?\s?[a-z0-9_-]{5,}",
-    r"群号\s?[:：]?\s?\d{6,}|私信我|私聊我|(?:扫|识别)[^。，]{0,8}二维码",
+    r"加(?:我|个|一下|下)?好友|(?:加|➕)(?:我)?[薇微威徽v][❤♥心]?\s?[:：]?\s?[a-z][a-z0-9_-]{4,}|[v薇威][❤♥][:：]?\s?[a-z0-9_-]{4,}",
+    r"(?:加入?|进)[^。，]{0,10}(?:交流|患者|病友|咨询|微信|qq)群|卫星号?\s?[:：]?\s?[a-z][a-z0-9_-]{5,}",
+    r"群号\s?[:：]?\s?\d{6,}|(?:私信|私聊|私)我|有需要(?:的)?私信|(?:扫|识别)[^。，]{0,8}二维码",
     r"(?:发|传)(?:到|给|至)?我(?:的)?邮箱|留下?(?:您|你)?的?(?:姓名|电话|手机|联系方式|微信|qq)",
     rf"(?:拨打|致电|来电|电话|热线|打|联系|手机|咨询)[^。]{{0,12}}{_CONTACT_NUMBER}",
     r"[a-z0-9._-]+@[a-z0-9-]+\.[a-z]{2,}",
@@ -107,24 +115,66 @@ def reasons(min_chars: int, max_chars: int) -> pl.Expr:
     """The name of the first rule that hits a row of ``question`` and ``answer``, or null."""
     question, answer = pl.col("question"), pl.col("answer")
     length = answer.str.len_chars()
-    said = answer.str.replace_all(_GREETING, "")
-    uncalled = answer.str.replace_all(_CRISIS, "")  # to name a crisis line is no soliciting
-    rules = {
-        "no_question": ~question.str.contains(r"\w"),
-        "empty_answer": ~answer.str.contains(r"\w"),
-        "mojibake": answer.str.contains(_MOJIBAKE) | question.str.contains(_MOJIBAKE),
-        "no_chinese": ~answer.str.contains(r"\p{Han}") | ~question.str.contains(r"\p{Han}"),
-        "greeting_only": (length < 80) & answer.str.contains(_GREETING) & (said.str.count_matches(r"\w") < 4),
-        "non_answer": (length < 40) & answer.str.contains(_NON_ANSWER),
-        "too_short": length < min_chars,
-        "too_long": length > max_chars,
-        "question_equals_answer": question == answer,
-        "repetition": _repeats(answer),
-        "contact_soliciting": pl.any_horizontal(uncalled.str.contains(pattern) for pattern in _CONTACT),
-        "advertisement": answer.str.contains(_ADVERTISEMENT) | _promotes(answer),
-        "cut_off": cut_off(answer),
-    }
+    return _first(
+        {
+            "no_question": ~question.str.contains(r"\w"),
+            "empty_answer": ~answer.str.contains(r"\w"),
+            "mojibake": answer.str.contains(_MOJIBAKE) | question.str.contains(_MOJIBAKE),
+            "no_chinese": ~answer.str.contains(r"\p{Han}") | ~question.str.contains(r"\p{Han}"),
+            "greeting_only": courtesy(answer),
+            "non_answer": _evades(answer),
+            "too_short": length < min_chars,
+            "too_long": length > max_chars,
+            "question_equals_answer": question == answer,
+            "repetition": _repeats(answer),
+            "contact_soliciting": _solicits(answer),
+            "advertisement": _advertises(answer),
+            "cut_off": cut_off(answer),
+        }
+    )
+
+
+def unfit(answer: pl.Expr) -> pl.Expr:
+    """The name of the first rule that an answer breaks wherever it stands in a dialogue, or null."""
+    return _first(
+        {
+            "mojibake": answer.str.contains(_MOJIBAKE),
+            "non_answer": _evades(answer),
+            "repetition": _repeats(answer),
+            "contact_soliciting": _solicits(answer),
+            "advertisement": _advertises(answer),
+        }
+    )
+
+
+def _first(rules: Mapping[str, pl.Expr]) -> pl.Expr:
     return pl.coalesce(*(pl.when(hit).then(pl.lit(name)) for name, hit in rules.items()), pl.lit(None, pl.String))
+
+
+def courtesy(answer: pl.Expr) -> pl.Expr:
+    """Greetings, thanks and wishes, and nothing else."""
+    short = pl.when(answer.str.len_chars() < 80).then(answer).otherwise(pl.lit(""))
+    return short.str.contains(_GREETING) & (short.str.replace_all(_GREETING, "").str.count_matches(r"\w") < 4)
+
+
+def _evades(answer: pl.Expr) -> pl.Expr:
+    return (answer.str.len_chars() < 40) & answer.str.contains(_NON_ANSWER)
+
+
+def _solicits(answer: pl.Expr) -> pl.Expr:
+    found = pl.any_horizontal(answer.str.contains(pattern) for pattern in _CONTACT)
+    return pl.when(found).then(answer).map_batches(_soliciting, return_dtype=pl.Boolean)
+
+
+def _soliciting(answers: pl.Series) -> pl.Series:
+    """Of the few answers with a contact those that still have one without their crisis lines."""
+    rest = [text if text is None else re.sub(_CRISIS, "", text) for text in answers]
+    found = [text is not None and any(re.search(pattern, text) for pattern in _CONTACT) for text in rest]
+    return pl.Series(answers.name, found, dtype=pl.Boolean)
+
+
+def _advertises(answer: pl.Expr) -> pl.Expr:
+    return answer.str.contains(_ADVERTISEMENT) | _promotes(answer)
 
 
 def _promotes(answer: pl.Expr) -> pl.Expr:
