@@ -107,6 +107,8 @@ def detect(path: Path) -> Kind:
     head = _head(path, zipped)
     if head[:4] == b"PAR1":
         return Kind("parquet", "", zipped)
+    if head[:4] in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"):
+        raise ValueError(f"{path}: an Excel workbook or a ZIP archive; save the table as CSV, or unpack the archive")
     encoding = _encoding(head)
     start = head.decode(encoding, errors="ignore").lstrip("\ufeff \t\r\n")
     return Kind(_format(path, start), encoding, zipped)

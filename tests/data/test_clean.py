@@ -314,6 +314,8 @@ def test_masking_and_simplifying_are_choices(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "the file is empty"),
+        ("\n\n\n", "no row in it"),
+        ("PK\x03\x04", "save the table as CSV"),
         ('{"question": "头疼怎么办？"}\n', "none of 1 rows was kept (empty answer 1)"),
     ],
 )
@@ -367,3 +369,10 @@ def test_every_answer_of_a_dialogue_is_judged_and_thanks_at_its_end_are_left_out
     ]
     assert [len(row.messages) for row in kept] == [4, 2, 2]
     assert kept[1].answer == fine[3]
+
+
+def test_a_benchmark_without_questions_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "exam.csv").write_text("wording,answer\n上消化道出血可单纯表现为呕血或黑便,A\n", encoding="utf-8")
+    value = recipe(tmp_path, corpus(tmp_path, questions(2)), clean={"decontaminate": [str(tmp_path / "exam.csv")]})
+    with pytest.raises(ValueError, match="no question found in it; name its column question"):
+        run(value)

@@ -30,7 +30,7 @@ CHARACTERS = 64
 FEWEST = 8  # words; shorter questions ("以下正确的是") say nothing about where a text comes from
 _NOISE = re.compile(r"[\W_]+")
 _WORD = re.compile(r"[0-9A-Za-zα-ωΑ-Ω]+|\w")
-_NAMES = (*QUESTIONS, "title", "description", "problem", "题目", "题干")
+_NAMES = (*QUESTIONS, "title", "description", "problem", "stem", "题目", "题干")
 
 
 class Item(NamedTuple):
@@ -54,7 +54,10 @@ class Benchmarks:
     """The questions of the benchmark files, findable by their windows."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        self.items = [item for path in files for item in _items(path)]
+        found = {path: list(_items(path)) for path in files}
+        for path in (path for path, items in found.items() if not items):
+            raise ValueError(f"{path}: no question found in it; name its column question")
+        self.items = [item for items in found.values() for item in items]
         long = [number for number, item in enumerate(self.items) if len(_WORD.findall(item.text)) >= WORDS]
         short = sorted(set(range(len(self.items))) - set(long))
         self.windows = [_windows(self.items, long, WORDS, None), _windows(self.items, short, FEWEST, FEWEST)]

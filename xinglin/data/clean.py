@@ -55,6 +55,8 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     records.write_text(outputs[3], report.page(tally, kinds, recipe.train.max_length, recipe.name))
     shutil.rmtree(work)
     counts = tally.counts()
+    if not counts["rows"]:
+        raise ValueError(f"{', '.join(sources)}: no row in it; give data=[FILE] with rows in it")
     if not counts["kept"]:
         reasons = ", ".join(f"{reason.replace('_', ' ')} {n}" for reason, n in counts.items() if reason not in {"rows", "kept"})
         raise ValueError(f"{', '.join(sources)}: none of {counts['rows']} rows was kept ({reasons}); {outputs[1]} names each")
