@@ -272,6 +272,7 @@ def test_the_report_needs_nothing_from_elsewhere_and_shows_hostile_text_as_text(
     run(value)
     page = (value.folder / "1-clean/report.html").read_text(encoding="utf-8")
     assert "索要或留下联系方式" in page
+    assert "没有命中：无法读取、" in page
     assert "消化&lt;内&gt;科" in page
     assert not re.search(r"<script|<img|<svg onload|src=|href=|url\(|https?:", page)
     report = json.loads((value.folder / "1-clean/report.json").read_text(encoding="utf-8"))

@@ -224,7 +224,8 @@ def _filters(tally: Tally) -> str:
         quotes = "".join(_quote(row) for row in tally.examples[name])
         title = f"{NAMES[name]} <code>{name}</code>：{count:,} 行（{_share(count, tally.read.total())}）"
         parts.append(f"<details><summary>{title}</summary>{quotes}</details>")
-    return "".join(parts) or "<p>没有行被剔除。</p>"
+    silent = "、".join(NAMES[name] for name in NAMES if not tally.reasons[name])
+    return "".join(parts) + f"<p>没有命中：{silent}。</p>"
 
 
 def _quote(row: Rejected) -> str:
