@@ -13,7 +13,9 @@ let chats = settings.keep ? stored("chats", []) : [];
 // An answer that was being written when the page was closed will not go on.
 for (const answer of chats.flatMap((each) => each.turns.flatMap((turn) => turn.answers))) if (!answer.finish && !answer.error) Object.assign(answer, { writing: false, stopped: true });
 let chat = fresh();
-let running = []; // AbortControllers of the answers being written
+const running = new Set(); // AbortControllers of the questions being answered, the last one asked last
+let ended = Promise.resolve(); // when they are all answered or stopped
+const opened = new WeakSet(); // folded answers that the reader has opened
 
 function fresh() {
   return { id: crypto.getRandomValues(new Uint32Array(2)).join("-"), title: "", turns: [] };
@@ -45,7 +47,10 @@ function icon(name) {
 
 const tool = (name, text, onclick, more) => h("button", { type: "button", onclick, ...more }, icon(name), h("span", {}, text));
 const announce = (text) => ($("status").textContent = text);
-const notice = (text, bad) => h("p", { class: bad ? "notice bad" : "notice", role: bad ? "alert" : null }, icon("alert"), h("span", {}, text));
+const notice = (text, bad, ...more) => h("p", { class: bad ? "notice bad" : "notice", role: bad ? "alert" : null }, icon("alert"), h("span", {}, text, ...more));
+const dial = (number, text) => h("a", { href: "tel:" + number }, text);
+// For text that did not reach the red-flag rules.
+const unread = () => [t("紧急情况请直接拨打 ", " In an emergency call "), dial("120", "120"), t("。", ".")];
 
 function headers() {
   const key = sessionStorage.getItem("xinglin.key");
@@ -77,9 +82,11 @@ async function copy(text, button) {
 // ------------------------------------------------------------ asking
 
 const NAMES = { tuned: ["微调后", "Tuned"], base: ["微调前", "Base"], both: ["并排对比", "Side by side"], blind: ["盲评", "Blind vote"] };
-const modelOf = (tuned) => models.find((model) => model.xinglin.tuned === tuned) || models[0];
+// Before the list of models is there, the tuned one by the name it always has: the server reads the red flags all the same.
+const modelOf = (tuned) => models.find((model) => model.xinglin.tuned === tuned) || models[0] || { id: known.name, xinglin: { tuned: true } };
 
 function sides() {
+  if (!models.length) return [modelOf(true)];
   if (mode === "both") return [modelOf(false), modelOf(true)];
   if (mode === "blind") return Math.random() < 0.5 ? [modelOf(false), modelOf(true)] : [modelOf(true), modelOf(false)];
   return [modelOf(mode === "tuned")];
@@ -92,43 +99,54 @@ function historyFor(model, turns) {
   });
 }
 
-async function ask(text, variety) {
-  const question = masked(text.trim());
-  if (!question || running.length) return;
-  if (!(await consented()) || !(await ready())) return;
-  const turn = { question, answers: sides().map((model) => ({ model: model.id, tuned: model.xinglin.tuned, text: "", sections: {} })), blind: mode === "blind" };
-  if (question !== text.trim()) turn.hidden = true;
-  const own = chat; // another chat may be opened while this one is answered
-  const earlier = own.turns.slice();
-  own.turns.push(turn);
-  own.title ||= question.slice(0, 40);
-  keep(own);
-  $("question").value = "";
-  grow();
-  draw();
-  scroll();
-  await Promise.all(turn.answers.map((answer) => write(answer, turn, earlier, variety)));
-  running = [];
-  keep(own);
-  draw();
-  announce(t("回答完毕", "The answer is complete"));
+// What is sent while an answer is being written stops that answer: an emergency must not wait for it.
+function ask(text, more = {}) {
+  if (!text.trim()) return;
+  stop();
+  const own = chat, controller = new AbortController(); // another chat may be opened while this one is answered
+  running.add(controller);
+  busy();
+  const next = () => answerTo(text.trim(), own, controller, more).finally(() => { running.delete(controller); busy(); });
+  ended = ended.then(next, next);
 }
 
-async function write(answer, turn, earlier, variety) {
-  const controller = new AbortController();
-  running.push(controller);
+async function answerTo(question, own, controller, { variety, alerts }) {
+  if (!(await consented()) || (!(await ready()) && refused())) return giveBack(question);
+  const turn = { question: masked(question), hidden: masked(question) !== question, alerts: alerts || [], answers: sides().map((model) => ({ model: model.id, tuned: model.xinglin.tuned, text: "", sections: {} })), blind: mode === "blind" };
+  const earlier = own.turns.slice();
+  own.turns.push(turn);
+  own.title ||= turn.question.slice(0, 40);
+  keep(own);
+  draw();
+  scroll();
+  announce(t("正在回答", "Answering"));
+  await Promise.all(turn.answers.map((answer) => write(answer, turn, earlier, variety, controller.signal)));
+  keep(own);
+  draw();
+  const stopped = turn.answers.some((answer) => answer.stopped);
+  if (turn.answers.every((answer) => answer.finish)) announce(t("回答完毕", "The answer is complete"));
+  else announce(stopped ? t("已停止，回答不完整。", "Stopped; the answer is incomplete.") : t("没有得到完整的回答。", "There is no complete answer."));
+}
+
+function giveBack(question) {
+  $("question").value ||= question;
+  grow();
+}
+
+async function write(answer, turn, earlier, variety, signal) {
   answer.writing = true;
-  busy(true);
+  paint(answer);
   try {
-    await stream(answer, turn, earlier, variety, controller.signal);
+    await stream(answer, turn, earlier, variety, signal);
   } catch (error) {
+    if (error.code === "invalid_api_key") down(error);
     if (error.name === "AbortError") answer.stopped = true;
-    else answer.error = error.code ? explain(error) : t("连接中断，请检查网络或服务后重试。", "The connection broke; check the server and try again.");
+    else answer.error = said(error) ? explain(error) : t("连接中断，请检查网络或服务后重试。", "The connection broke; check the server and try again.");
+    answer.unread = !answer.stopped && !answer.id && (!said(error) || refused());
   }
   answer.writing = false;
   answer.queued = 0;
   paint(answer);
-  if (turn.answers.every((each) => !each.writing)) busy(false);
 }
 
 async function stream(answer, turn, earlier, variety, signal) {
@@ -140,7 +158,7 @@ async function stream(answer, turn, earlier, variety, signal) {
   const response = await fetch("/v1/chat/completions", { method: "POST", headers: headers(), body: JSON.stringify(body), signal });
   if (!response.ok) {
     const value = await response.json();
-    raise(value.xinglin, answer, turn);
+    if (value.xinglin) raise(value.xinglin.alerts, answer, turn);
     if (value.error.code === "context_length_exceeded" && earlier.length) {
       answer.trimmed = true;
       return stream(answer, turn, earlier.slice(1), variety, signal);
@@ -165,15 +183,19 @@ function receive(event, answer, turn) {
   const value = JSON.parse(event.slice(6));
   if (value.error) throw value.error;
   const more = value.xinglin || {};
-  raise(more, answer, turn);
   for (const choice of value.choices) {
-    // The chunk with an alert holds the fixed text, which the panel shows; the model's text comes after it.
-    if (choice.delta.content && !(more.alerts && choice.delta.role)) { answer.text += choice.delta.content; answer.queued = 0; }
+    // The chunk with the role holds the text of the alerts, which the panel shows; the model's text comes after it.
+    if (choice.delta.role) raise(more.alerts || [], answer, turn);
+    else if (choice.delta.content) { answer.text += choice.delta.content; answer.queued = 0; }
     if (choice.finish_reason) answer.finish = choice.finish_reason;
   }
   for (const [title, kept, text] of more.patches || []) answer.sections[title] = (answer.sections[title] || "").slice(0, kept) + text;
-  if (more.aigc) Object.assign(answer, { aigc: more.aigc, complete: more.complete, cautions: more.cautions || [], id: value.id });
+  answer.id = value.id;
+  if (more.aigc) answer.aigc = more.aigc;
+  if (more.cautions) Object.assign(answer, { complete: more.complete, cautions: more.cautions });
 }
+
+const said = (error) => typeof error.code === "string"; // by the server; the browser's own errors have a number or none
 
 function explain(error) {
   const texts = {
@@ -183,8 +205,8 @@ function explain(error) {
     context_length_exceeded: ["问题太长，模型读不下：请缩短后再问。", "The question is too long for the model: shorten it."],
     upstream_unavailable: ["模型服务没有响应，请联系管理员。", "The model server does not answer; tell whoever runs it."],
     cut: ["连接中断，回答不完整，请重试。", "The connection broke before the answer was complete."],
+    silent: ["服务没有响应，请检查网络，或联系管理员。", "The server does not answer; check the network or tell whoever runs it."],
   };
-  if (error.code === "invalid_api_key") $("settings").showModal();
   const [zh, en] = texts[error.code] || ["出错了，请重试；如果一直这样，请把这行字发给管理员：" + error.message, error.message];
   return t(zh, en);
 }
@@ -192,10 +214,10 @@ function explain(error) {
 // The newest question goes to the top once; the page then stays where the reader is.
 const scroll = () => $("turns").lastElementChild?.scrollIntoView({ block: "start" });
 
-function busy(is) {
-  $("send").hidden = is;
-  $("stop").hidden = !is;
-  if (is) announce(t("正在回答", "Answering"));
+// What is typed during an answer can be sent at once, so both buttons stand there.
+function busy() {
+  $("stop").hidden = !running.size;
+  $("send").hidden = running.size > 0 && !$("question").value.trim();
 }
 
 const stop = () => running.forEach((controller) => controller.abort());
@@ -212,29 +234,43 @@ async function consented() {
 
 // ------------------------------------------------------------ red flags
 
-function raise(more, answer, turn) {
-  if (!more || !more.alerts || !more.alerts.length) return;
-  turn.alert = more.alerts[0];
+const urgent = (alert) => alert.level !== "C";
+
+function raise(alerts, answer, turn) {
+  const more = alerts.some((alert) => !turn.alerts.some((known) => known.rule === alert.rule));
+  turn.alerts = alerts;
   paintAlert();
   paint(answer);
-  scroll();
+  if (more) scroll();
+}
+
+// The alerts of the whole chat, newest first, each rule once.
+function standing() {
+  const found = new Map();
+  for (const alert of chat.turns.toReversed().flatMap((turn) => turn.alerts)) if (!found.has(alert.rule)) found.set(alert.rule, alert);
+  return [...found.values()];
 }
 
 function paintAlert() {
   const panel = $("alert");
-  const level = (turn) => (turn.alert ? "CBA".indexOf(turn.alert.level) : -1);
-  const worst = chat.turns.reduce((found, turn) => (level(turn) > level(found) ? turn : found), {}).alert;
-  if (panel.dataset.shown === JSON.stringify(worst || null)) return;
-  panel.dataset.shown = JSON.stringify(worst || null);
-  panel.hidden = !worst;
-  if (!worst) return panel.replaceChildren();
+  const alerts = standing();
+  const shown = settings.language + JSON.stringify(alerts);
+  if (panel.dataset.shown === shown) return;
+  panel.dataset.shown = shown;
+  panel.hidden = !alerts.length;
+  panel.scrollTop = 0;
+  if (!alerts.length) return panel.replaceChildren();
+  const level = alerts.map((alert) => alert.level).sort()[0];
   const heads = { A: ["请立即拨打 120", "Call 120 now"], B: ["请立即去急诊", "Go to an emergency department now"], C: ["请当天就医", "See a doctor today"] };
-  panel.className = worst.level === "C" ? "today" : "";
-  panel.replaceChildren(h("h2", {}, icon("alert"), t(...heads[worst.level])), h("p", {}, worst.message));
-  if (worst.level === "C") return;
+  const lines = [...new Set(alerts.map((alert) => alert.message))].map((text) => h("p", { lang: "zh-CN" }, text));
+  panel.className = level === "C" ? "today" : "";
+  panel.replaceChildren(h("h2", {}, icon("alert"), t(...heads[level])), ...lines);
+  if (level === "C") return;
+  // The numbers stand before the text: on a small screen the text is scrolled, the numbers never.
   const calls = [["120", t("拨打 120 急救", "Call 120 (ambulance)")]];
-  if (worst.message.includes("12356")) calls.push(["12356", t("拨打 12356 心理援助", "Call 12356 (crisis line)")]);
-  panel.append(h("div", { class: "calls" }, ...calls.map(([number, text]) => h("a", { href: "tel:" + number }, icon("phone"), text))));
+  if (alerts.some((alert) => alert.message.includes("12356"))) calls.push(["12356", t("拨打 12356 心理援助", "Call 12356 (crisis line)")]);
+  const links = calls.map(([number, text]) => h("a", { href: "tel:" + number }, icon("phone"), text));
+  panel.firstChild.after(h("div", { class: "calls" }, ...links));
   panel.append(h("small", {}, t("这段提示由固定规则给出，规则未经医师审定；没有提示不代表没有危险。", "From fixed rules not yet reviewed by a doctor; no warning does not mean no danger.")));
 }
 
@@ -284,9 +320,10 @@ function drawQuestion(turn, last) {
 }
 
 function resend(turn, question, variety) {
-  if (running.length || !question.trim()) return;
+  if (!question.trim()) return;
+  stop();
   chat.turns = chat.turns.slice(0, chat.turns.indexOf(turn));
-  ask(question, variety);
+  ask(question, { variety, alerts: turn.alerts }); // an alert stays until the new answer brings its own
 }
 
 function nameOf(turn, answer, index) {
@@ -302,11 +339,17 @@ function paint(answer) {
   place.setAttribute("aria-label", name);
   place.setAttribute("aria-busy", String(Boolean(answer.writing)));
   const cards = drawCards(answer);
-  const urgent = turn.alert && turn.alert.level !== "C";
-  const open = place.querySelector("details")?.open;
-  const shown = urgent && cards.length ? [h("details", { open }, h("summary", {}, t("模型的一般性说明，不能代替急救（点开查看）", "General remarks of the model, no substitute for emergency care (open)")), ...cards)] : cards;
+  const shown = turn.alerts.some(urgent) && cards.length ? [fold(answer, cards)] : cards;
   place.replaceChildren(h("h2", { class: "who" }, name, h("span", { class: "label" }, known.label)), ...shown, ...drawNotices(answer));
   if (!answer.writing) place.append(...drawTools(answer, turn, last));
+}
+
+// Beside an emergency the model's text is folded; the line says whether more of it is coming.
+function fold(answer, cards) {
+  const state = answer.writing ? t("正在写", "being written") : answer.finish ? t("已写完", "complete") : t("不完整", "incomplete");
+  const summary = h("summary", {}, t("模型的一般性说明，不能代替急救（点开查看）", "General remarks of the model, no substitute for emergency care (open)"), " · ", h("span", { class: answer.writing ? "writing" : null }, state));
+  const toggle = (event) => (event.target.open ? opened.add(answer) : opened.delete(answer));
+  return h("details", { open: opened.has(answer), ontoggle: toggle }, summary, ...cards);
 }
 
 function drawCards(answer) {
@@ -339,7 +382,7 @@ function drawNotices(answer) {
   if (answer.stopped) found.push(notice(t("已停止，回答不完整。", "Stopped; the answer is incomplete.")));
   if (answer.finish === "length") found.push(notice(t("达到长度上限，回答被截断。", "Cut at the longest length.")));
   else if (answer.finish && !answer.complete) found.push(notice(t("这个回答没有按三个部分写完整，请谨慎参考。", "This answer does not have all three parts.")));
-  if (answer.error) found.push(notice(answer.error, true));
+  if (answer.error) found.push(notice(answer.error, true, ...(answer.unread ? unread() : [])));
   if (answer.aigc) found.push(h("p", { class: "trace" }, "AIGC " + JSON.stringify(answer.aigc)));
   return found;
 }
@@ -347,7 +390,7 @@ function drawNotices(answer) {
 function drawTools(answer, turn, last) {
   const bar = h("div", { class: "tools" });
   if (last && turn.answers[0] === answer) bar.append(tool("retry", t("重新回答", "Retry"), () => resend(turn, turn.question, 0.7)));
-  if (last && answer.finish === "length") bar.append(tool("send", t("继续写", "Continue"), () => ask(t("请接着上一条回答写完。", "请接着上一条回答写完。"))));
+  if (last && answer.finish === "length") bar.append(tool("send", t("继续写", "Continue"), () => ask("请接着上一条回答写完。")));
   if (!answer.text) return [bar];
   bar.append(tool("copy", t("复制", "Copy"), (event) => copy(plain(answer), event.currentTarget)));
   if (!turn.blind && answer.finish) for (const [vote, zh, en] of [["up", "有用", "Helpful"], ["down", "没用", "Not helpful"]])
@@ -445,7 +488,7 @@ function markdown() {
   const lines = ["---", "AIGC: " + JSON.stringify(marks), "---", "", `# ${chat.title}`, "", `> ${known.label} · ${new Date().toLocaleString("zh-CN")} · Xinglin ${known.version} · ${known.name}`, ">", `> ${known.disclaimer}`, ""];
   for (const turn of chat.turns) {
     lines.push("## 问", "", turn.question, "");
-    if (turn.alert) lines.push(`> **${turn.alert.message}**`, "");
+    for (const alert of turn.alerts) lines.push(`> **${alert.message}**`, "");
     turn.answers.forEach((answer, index) => lines.push(`## 答（${nameOf(turn, answer, index)}，${known.label}）`, "", answer.text.trim(), ""));
   }
   return lines.join("\n");
@@ -470,24 +513,52 @@ function grow() {
   const area = $("question");
   area.style.height = "auto";
   area.style.height = area.scrollHeight + "px";
+  busy();
 }
+
+const PATIENCE = 3000; // milliseconds for the list of models; a question is sent without it then
+let waiting = 0; // the timer of the next try
 
 async function ready() {
   if (models.length) return true;
+  clearTimeout(waiting);
   try {
-    const response = await fetch("/v1/models", { headers: headers() });
+    const response = await fetch("/v1/models", { headers: headers(), signal: AbortSignal.timeout(PATIENCE) });
     const value = await response.json();
     if (!response.ok) throw value.error;
     models = value.data;
   } catch (error) {
-    announce(explain(error));
-    $("question").setAttribute("placeholder", error.code === "model_loading" ? t("模型加载中…", "Loading the model…") : t("服务没有响应", "No answer"));
-    if (error.code === "model_loading") setTimeout(ready, 1000);
+    down(said(error) ? error : { code: "silent" });
+    if (error.code === "model_loading") waiting = setTimeout(ready, 1000);
     return false;
   }
+  down(null);
   translate();
   drawModes();
   return true;
+}
+
+// Why nothing can be answered now, visible above the question.
+function down(error) {
+  lack = error ? error.code : "";
+  $("down").hidden = !error;
+  const text = error ? explain(error) : "";
+  if ($("down").dataset.shown !== text) $("down").replaceChildren(icon("alert"), h("span", {}, text, ...unread()));
+  $("down").dataset.shown = text;
+  if (!refused()) return;
+  models = [];
+  askKey();
+}
+
+let lack = ""; // the code of the error that keeps the list of models away
+const refused = () => lack === "invalid_api_key";
+
+function askKey() {
+  const given = sessionStorage.getItem("xinglin.key");
+  $("key-reason").hidden = false;
+  $("key-text").textContent = given ? t("访问密钥不对，请重新填写。", "The access key is wrong; enter it again.") : t("这个服务需要访问密钥，请填写管理员给您的密钥。", "This server needs an access key; enter the one you were given.");
+  if (!$("settings").open) $("settings").showModal();
+  $("set-key").focus();
 }
 
 function drawModes() {
@@ -536,29 +607,40 @@ function bindSettings() {
     $("set-" + name).checked = settings[name];
     $("set-" + name).addEventListener("change", (event) => change(name, event.target.checked));
   }
-  $("set-key").addEventListener("change", (event) => { sessionStorage.setItem("xinglin.key", event.target.value.trim()); models = []; ready(); });
+  $("set-key").addEventListener("change", (event) => { sessionStorage.setItem("xinglin.key", event.target.value.trim()); $("key-reason").hidden = true; models = []; ready(); });
 }
+
+let composing = false; // an input method has the keyboard
+const composes = (event) => composing || event.isComposing || event.keyCode === 229; // Safari sends 229 after compositionend
 
 function bindQuestion() {
   const area = $("question");
-  let composing = false;
+  const submit = (event) => {
+    event.preventDefault();
+    const text = area.value;
+    area.value = "";
+    grow();
+    ask(text);
+  };
   area.addEventListener("compositionstart", () => (composing = true));
   area.addEventListener("compositionend", () => (composing = false));
   area.addEventListener("input", grow);
-  area.addEventListener("keydown", (event) => {
-    // 229: the key belongs to the input method; Safari sends it after compositionend.
-    if (event.key !== "Enter" || event.shiftKey || composing || event.isComposing || event.keyCode === 229) return;
-    event.preventDefault();
-    ask(area.value);
-  });
-  $("form").addEventListener("submit", (event) => { event.preventDefault(); ask(area.value); });
+  area.addEventListener("keydown", (event) => { if (event.key === "Enter" && !event.shiftKey && !composes(event)) submit(event); });
+  $("form").addEventListener("submit", submit);
+}
+
+// Esc closes what is open before it stops an answer; a dialog closes by itself.
+function escape(event) {
+  if (event.key !== "Escape" || composes(event) || document.querySelector("dialog[open]")) return;
+  if ($("side").classList.contains("open")) menu(false);
+  else stop();
 }
 
 function bind() {
   bindSettings();
   bindQuestion();
   $("stop").addEventListener("click", stop);
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape") { stop(); menu(false); } });
+  document.addEventListener("keydown", escape);
   $("new").addEventListener("click", () => { show(fresh()); $("question").focus(); });
   $("clear").addEventListener("click", clearAll);
   $("save").addEventListener("click", save);
