@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -222,11 +223,96 @@ def test_enter_does_not_send_while_an_input_method_composes(visit: Open) -> None
         assert len(on.asked) == 1
 
 
-def test_personal_data_is_masked_before_it_leaves(visit: Open) -> None:
+def test_personal_data_is_masked_and_the_reader_sees_what_the_model_reads(visit: Open) -> None:
     with visit() as on:
-        on.ask("我电话13812345678，身份证11010519491231002X，邮箱a.b@c.cn，血压150/95，胃疼")
+        on.ask("我叫王小明，电话13812345678，血压150/95，胃疼")
         on.answered()
-        assert on.asked[0]["messages"][0]["content"] == "我电话［手机号］，身份证［证件号］，邮箱［邮箱］，血压150/95，胃疼"
+        assert "王小明" not in json.dumps(on.engine.asked, ensure_ascii=False)
+        expect(on.page.locator(".asked p")).to_have_text("我叫[姓名1]，电话[手机号1]，血压150/95，胃疼")
+        expect(on.page.locator(".asked mark")).to_have_count(2)
+        expect(on.page.locator(".asked small")).to_contain_text("已隐去：姓名、手机号")
+        assert "王小明" not in on.page.evaluate("localStorage.getItem('xinglin.chats')")
+        on.page.evaluate("change('mask', false)")
+        on.ask("我叫王小明，胃疼")
+        on.answered()
+        assert "王小明" in json.dumps(on.engine.asked[-1], ensure_ascii=False)
+
+
+def test_clear_during_an_answer_leaves_nothing(visit: Open) -> None:
+    with visit(FakeEngine(pause=0.02)) as on:
+        on.ask("胃疼怎么办？")
+        expect(on.page.locator(".answer")).to_contain_text("上腹隐痛")
+        on.page.locator("#clear").click()
+        on.page.locator("#clear").click()
+        until(lambda: on.server.gate.running == 0)
+        expect(on.page.locator("#stop")).to_be_hidden()
+        expect(on.page.locator("#chats li")).to_have_count(0)
+        assert on.page.evaluate("localStorage.getItem('xinglin.chats')") is None
+
+
+def test_two_tabs_share_one_history_and_clear_empties_both(visit: Open) -> None:
+    with visit() as on:
+        other = on.page.context.new_page()
+        other.goto(on.url)
+        on.ask("胃疼怎么办？")
+        on.answered()
+        expect(other.locator("#chats")).to_contain_text("胃疼怎么办？")
+        other.fill("#question", "头晕怎么办？")
+        other.press("#question", "Enter")
+        expect(other.locator(".card")).to_have_count(3)
+        expect(on.page.locator("#chats li")).to_have_count(2)
+        other.locator("#clear").click()
+        other.locator("#clear").click()
+        expect(on.page.locator("#chats li")).to_have_count(0)
+        expect(on.page.locator("#welcome")).to_be_visible()
+        on.ask("咳嗽怎么办？")
+        on.answered()
+        expect(other.locator("#chats")).to_have_text(re.compile("^咳嗽怎么办？"))
+
+
+BROKEN = [
+    ("chats", '[{"id": "1"'),
+    ("chats", '[null, 3, {"id": "1", "title": "x", "turns": [{"question": "x", "alerts": [], "answers": [{"text": 1}]}]}]'),
+    ("settings", '"dark"'),
+    ("mode", "{}"),
+]
+
+
+def test_a_broken_store_leaves_a_page_that_works(visit: Open) -> None:
+    with visit() as on:
+        for name, value in BROKEN:
+            on.page.evaluate("([name, value]) => localStorage.setItem('xinglin.' + name, value)", [name, value])
+        on.page.reload()
+        on.ask("胃疼怎么办？")
+        on.answered()
+        expect(on.page.locator(".card")).to_have_count(3)
+        expect(on.page.locator("#chats li")).to_have_count(1)
+
+
+def test_a_full_store_loses_no_answer_and_is_told(visit: Open) -> None:
+    with visit() as on:
+        on.page.evaluate("() => { Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError') } }")
+        for question in ("胃疼怎么办？", "那饮食呢？"):
+            on.ask(question)
+            on.answered()
+        expect(on.page.locator(".card")).to_have_count(6)
+        expect(on.page.locator("#chats li")).to_have_count(1)
+        expect(on.page.locator("#full")).to_be_visible()
+
+
+def test_escape_stops_nothing_while_it_closes_settings_or_ends_a_composition(visit: Open) -> None:
+    with visit(FakeEngine(pause=0.05)) as on:
+        on.ask("胃疼怎么办？")
+        on.page.get_by_role("button", name="设置").click()
+        on.page.keyboard.press("Escape")
+        expect(on.page.locator("#settings")).to_be_hidden()
+        for event in ({"isComposing": True}, {"keyCode": 229}):
+            on.page.locator("#question").dispatch_event("keydown", {"key": "Escape", "bubbles": True, **event})
+        expect(on.page.locator(".answer")).to_contain_text("进食后")
+        expect(on.page.locator("#stop")).to_be_visible()
+        on.page.keyboard.press("Escape")
+        expect(on.page.locator(".answer .notice")).to_contain_text("已停止")
+        expect(on.page.locator("#status")).to_contain_text("已停止")
 
 
 # ---------------------------------------------------------------- red flags
@@ -324,6 +410,21 @@ def test_what_is_sent_during_an_answer_stops_it_and_is_answered(visit: Open) -> 
         until(lambda: on.engine.running == 0)
 
 
+def test_a_second_emergency_stands_above_the_first_with_both_numbers(visit: Open) -> None:
+    with visit() as on:
+        for question in (CHEST, JUMP, "谢谢"):
+            on.ask(question)
+            on.answered()
+        alert = on.page.locator("#alert")
+        assert [link.get_attribute("href") for link in alert.locator("a").all()] == ["tel:120", "tel:12356"]
+        first, second = alert.locator("p").all_text_contents()
+        assert "12356" in first and "心" in second
+        with on.page.expect_download() as download:
+            on.page.get_by_role("button", name="导出 Markdown").click()
+        text = Path(download.value.path()).read_text(encoding="utf-8")
+        assert first in text and second in text
+
+
 def test_a_retry_keeps_the_alert_until_the_answer_brings_its_own(visit: Open) -> None:
     with visit() as on:
         on.ask(CHEST)
@@ -344,8 +445,9 @@ def test_a_retry_keeps_the_alert_until_the_answer_brings_its_own(visit: Open) ->
 def test_the_numbers_to_call_are_never_cut_off(visit: Open, width: int, height: int) -> None:
     with visit(size="phone") as on:
         on.page.set_viewport_size({"width": width, "height": height})
-        on.ask(JUMP)
-        on.answered()
+        for question in (CHEST, JUMP):
+            on.ask(question)
+            on.answered()
         panel = on.page.locator("#alert").bounding_box()
         for place in (0, 900):
             on.page.locator("#alert").evaluate("(panel, place) => panel.scrollTo(0, place)", place)
@@ -384,6 +486,8 @@ def test_a_blind_vote_names_the_models_only_afterwards(visit: Open) -> None:
         on.answered()
         names = on.page.locator(".answer .who")
         assert "微调" not in "".join(names.all_text_contents())
+        models = {asked["model"] for asked in on.asked}
+        assert not any(f'{model}"' in trace for model in models for trace in on.page.locator(".trace").all_text_contents())
         on.page.get_by_role("button", name="甲更好").click()
         expect(names.first).to_contain_text("微调")
         expect(on.page.locator("#status")).to_contain_text("已记录")
@@ -399,11 +503,13 @@ def test_a_rating_with_reasons_is_kept_and_can_be_taken_back(visit: Open) -> Non
         on.answered()
         on.page.get_by_role("button", name="没用").click()
         on.page.get_by_label("太笼统").check()
+        on.page.get_by_label("补充说明").fill("没说多久复查")
         on.page.get_by_role("button", name="提交").click()
         expect(on.page.get_by_role("button", name="提交")).to_have_count(0)
         until(lambda: [row["reasons"] for row in on.ratings()] == [["太笼统"]])
         (row,) = on.ratings()
         assert (row["vote"], row["reasons"], row["answer"], row["model"]) == ("down", ["太笼统"], TUNED, "demo")
+        assert row["comment"] == "没说多久复查"
         on.page.get_by_role("button", name="没用").click()
         expect(on.page.get_by_role("button", name="没用")).to_have_attribute("aria-pressed", "false")
         until(lambda: on.ratings() == [])
@@ -422,6 +528,49 @@ def test_export_carries_label_disclaimer_and_metadata(visit: Open) -> None:
         metadata = json.loads(text.split("---")[1].strip().removeprefix("AIGC: "))
         assert metadata[0]["Label"] == "1" and metadata[0]["ContentProducer"].startswith("Xinglin")
         assert schema.AI_LABEL in text and schema.DISCLAIMER in text and TUNED in text and "胃疼怎么办？" in text
+
+
+def test_a_stopped_answer_is_exported_and_printed_as_incomplete_with_metadata(visit: Open) -> None:
+    with visit(FakeEngine(pause=0.03)) as on:
+        on.ask("胃疼怎么办？")
+        expect(on.page.locator(".answer")).to_contain_text("上腹隐痛")
+        on.page.click("#stop")
+        expect(on.page.locator(".notice")).to_contain_text("已停止")
+        with on.page.expect_download() as download:
+            on.page.get_by_role("button", name="导出 Markdown").click()
+        text = Path(download.value.path()).read_text(encoding="utf-8")
+        (metadata,) = json.loads(text.split("---")[1].strip().removeprefix("AIGC: "))
+        assert metadata["Label"] == "1" and metadata["ProduceID"].startswith("chatcmpl-")
+        assert "，不完整）" in text and "已停止" in text
+        on.page.emulate_media(media="print")
+        expect(on.page.locator(".trace")).to_contain_text(metadata["ProduceID"])
+        expect(on.page.locator(".notice")).to_contain_text("不完整")
+
+
+def test_cautions_are_copied_and_exported(visit: Open) -> None:
+    points = (POINTS[0], POINTS[1], (POINTS[2][0], "对乙酰氨基酚一次3g，一日四次。"))
+    with visit(FakeEngine(answer=lambda messages, tuned: schema.Answer.from_points(points).render())) as on:
+        on.ask("发烧怎么办？")
+        on.answered()
+        caution = on.page.locator(".card .notice").text_content()
+        assert caution and "3g" in caution
+        with on.page.expect_download() as download:
+            on.page.get_by_role("button", name="导出 Markdown").click()
+        assert f"> 注意：{caution}" in Path(download.value.path()).read_text(encoding="utf-8")
+
+
+def test_print_opens_what_is_folded_and_folds_it_again(visit: Open) -> None:
+    with visit() as on:
+        on.ask(CHEST)
+        on.answered()
+        expect(on.page.locator("summary")).to_contain_text("已写完")
+        on.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        expect(on.page.locator("details")).to_have_attribute("open", "")
+        on.page.emulate_media(media="print")
+        expect(on.page.locator("#stamp")).to_contain_text("打印于")
+        expect(on.page.locator(".asked .print")).to_contain_text("问")
+        on.page.evaluate("dispatchEvent(new Event('afterprint'))")
+        expect(on.page.locator("details[open]")).to_have_count(0)
 
 
 def test_print_shows_answer_label_disclaimer_and_metadata_only(visit: Open) -> None:
@@ -445,6 +594,15 @@ def test_copy_takes_the_label_along(visit: Open) -> None:
         assert on.page.evaluate("navigator.clipboard.readText()") == f"{TUNED}\n\n（{schema.AI_LABEL}）{schema.DISCLAIMER}"
 
 
+# Texts, labels and the title with Chinese in them, outside of what is marked as Chinese (model text, alerts).
+CHINESE_LEFT = """() => {
+    const read = (each) => [...each.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data);
+    const own = [...document.querySelectorAll('body, body *')].filter((each) => !each.closest('[lang=zh-CN], [hidden], script'));
+    const found = own.flatMap((each) => [...read(each), each.ariaLabel, each.title, each.placeholder]);
+    return [document.title, ...found].filter((text) => /[一-龥]/.test(text));
+}"""
+
+
 def test_english_changes_the_frame_and_not_the_answer(visit: Open) -> None:
     with visit() as on:
         on.page.get_by_role("button", name="设置").click()
@@ -455,14 +613,30 @@ def test_english_changes_the_frame_and_not_the_answer(visit: Open) -> None:
         expect(on.page.get_by_role("button", name="Retry")).to_be_visible()
         assert on.page.locator("html").get_attribute("lang") == "en"
         assert on.page.locator(".card h3").all_text_contents() == list(schema.TITLES)
+        on.page.get_by_role("button", name="Not helpful").click()
+        on.page.get_by_label("Too general").check()
+        left = on.page.evaluate(CHINESE_LEFT)
+        assert set(left) <= {"胃疼怎么办？", "中文"}, left
+        on.page.goto(on.url + "/runs")
+        expect(on.page).to_have_title("Training runs · Xinglin")
+        assert on.page.evaluate(CHINESE_LEFT) == []
 
 
-def test_a_server_with_a_key_asks_for_it_in_the_settings(visit: Open) -> None:
+def test_a_server_with_a_key_says_so_and_asks_for_it(visit: Open) -> None:
     with visit(key="secret") as on:
-        expect(on.page.locator("#settings")).to_be_visible()
+        expect(on.page.locator("#key-reason")).to_contain_text("需要访问密钥")
+        expect(on.page.locator("#set-key")).to_be_focused()
+        on.page.keyboard.type("wrong")
+        on.page.get_by_role("button", name="完成").click()
+        expect(on.page.locator("#key-reason")).to_contain_text("密钥不对")
+        on.page.keyboard.press("Escape")
+        on.ask(CHEST)
+        expect(on.page.locator("#alert")).to_contain_text("请立即拨打 120")
+        expect(on.page.locator(".answer .notice.bad")).to_contain_text("密钥不对")
+        on.page.get_by_role("button", name="设置").click()
         on.page.fill("#set-key", "secret")
         on.page.get_by_role("button", name="完成").click()
-        on.ask("胃疼怎么办？")
+        on.page.get_by_role("button", name="重新回答").click()
         on.answered()
         expect(on.page.locator(".card h3")).to_have_count(3)
 
@@ -489,6 +663,9 @@ def test_runs_are_drawn_and_grow_while_one_looks(visit: Open, tmp_path: Path) ->
             file.write(json.dumps({"step": 9, "epoch": 1, "eval_loss": 0.41}) + "\n" + '{"step": 10, "lo')
         expect(on.page.locator("#facts")).to_contain_text("0.41", timeout=5000)
         assert on.page.locator("#loss polyline.train").get_attribute("points") != before
+        on.page.set_viewport_size({"width": 390, "height": 844})
+        expect(on.page.locator("#loss svg")).to_have_attribute("viewBox", re.compile(r"^0 0 3\d\d "))
+        expect(on.page.locator("#rows td").last).to_be_in_viewport(ratio=1)
 
 
 # ---------------------------------------------------------------- hostile text

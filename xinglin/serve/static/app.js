@@ -1,17 +1,11 @@
 // The chat page: a client of /v1/chat/completions. Model and user text becomes text nodes only, never markup.
 "use strict";
 
-const known = JSON.parse(document.getElementById("known").textContent);
-const $ = (id) => document.getElementById(id);
-const stored = (key, fallback) => JSON.parse(localStorage.getItem("xinglin." + key) || "null") ?? fallback;
-const store = (key, value) => localStorage.setItem("xinglin." + key, JSON.stringify(value));
-
-const settings = { language: "zh", theme: "auto", variety: "0", length: "1024", mask: true, keep: true, ...stored("settings", {}) };
+const known = JSON.parse($("known").textContent);
 let models = [];
 let mode = "tuned";
-let chats = settings.keep ? stored("chats", []) : [];
-// An answer that was being written when the page was closed will not go on.
-for (const answer of chats.flatMap((each) => each.turns.flatMap((turn) => turn.answers))) if (!answer.finish && !answer.error) Object.assign(answer, { writing: false, stopped: true });
+let chats = []; // the newest first
+let agreed = stored("consent", 0);
 let chat = fresh();
 const running = new Set(); // AbortControllers of the questions being answered, the last one asked last
 let ended = Promise.resolve(); // when they are all answered or stopped
@@ -22,8 +16,6 @@ function fresh() {
 }
 
 // ------------------------------------------------------------ small helpers
-
-const t = (zh, en) => (settings.language === "en" ? en : zh);
 
 function h(tag, properties, ...children) {
   const element = document.createElement(tag);
@@ -52,18 +44,8 @@ const dial = (number, text) => h("a", { href: "tel:" + number }, text);
 // For text that did not reach the red-flag rules.
 const unread = () => [t("紧急情况请直接拨打 ", " In an emergency call "), dial("120", "120"), t("。", ".")];
 
-function headers() {
-  const key = sessionStorage.getItem("xinglin.key");
-  return { "Content-Type": "application/json", ...(key ? { Authorization: "Bearer " + key } : {}) };
-}
-
-function masked(text) {
-  if (!settings.mask) return text;
-  return text
-    .replace(/(?<!\d)\d{17}[\dXx](?!\d)/g, "［证件号］")
-    .replace(/(?<!\d)1[3-9]\d[- ]?\d{4}[- ]?\d{4}(?!\d)/g, "［手机号］")
-    .replace(/[\w.+-]+@[\w-]+(\.[\w-]+)+/g, "［邮箱］");
-}
+// 5月3日 14:05
+const when = (time) => new Date(time).toLocaleString(t("zh-CN", "en-GB"), { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
 
 async function copy(text, button) {
   if (navigator.clipboard) await navigator.clipboard.writeText(text);
@@ -81,7 +63,7 @@ async function copy(text, button) {
 
 // ------------------------------------------------------------ asking
 
-const NAMES = { tuned: ["微调后", "Tuned"], base: ["微调前", "Base"], both: ["并排对比", "Side by side"], blind: ["盲评", "Blind vote"] };
+const NAMES = { tuned: ["微调后", "Tuned"], base: ["微调前", "Base"], both: ["并排对比", "Both"], blind: ["盲评", "Blind"] };
 // Before the list of models is there, the tuned one by the name it always has: the server reads the red flags all the same.
 const modelOf = (tuned) => models.find((model) => model.xinglin.tuned === tuned) || models[0] || { id: known.name, xinglin: { tuned: true } };
 
@@ -111,11 +93,12 @@ function ask(text, more = {}) {
 }
 
 async function answerTo(question, own, controller, { variety, alerts }) {
-  if (!(await consented()) || (!(await ready()) && refused())) return giveBack(question);
-  const turn = { question: masked(question), hidden: masked(question) !== question, alerts: alerts || [], answers: sides().map((model) => ({ model: model.id, tuned: model.xinglin.tuned, text: "", sections: {} })), blind: mode === "blind" };
+  if (!(await consented())) return giveBack(question);
+  await ready(); // without a list of models the question is sent all the same: the red flags are read before anything else
+  const answers = sides().map((model) => ({ model: model.id, tuned: model.xinglin.tuned, text: "", sections: {} }));
+  const turn = { question, time: Date.now(), alerts: alerts || [], answers, blind: mode === "blind" && answers.length > 1 };
   const earlier = own.turns.slice();
   own.turns.push(turn);
-  own.title ||= turn.question.slice(0, 40);
   keep(own);
   draw();
   scroll();
@@ -123,6 +106,7 @@ async function answerTo(question, own, controller, { variety, alerts }) {
   await Promise.all(turn.answers.map((answer) => write(answer, turn, earlier, variety, controller.signal)));
   keep(own);
   draw();
+  if (refused() && !standing().length) askKey();
   const stopped = turn.answers.some((answer) => answer.stopped);
   if (turn.answers.every((answer) => answer.finish)) announce(t("回答完毕", "The answer is complete"));
   else announce(stopped ? t("已停止，回答不完整。", "Stopped; the answer is incomplete.") : t("没有得到完整的回答。", "There is no complete answer."));
@@ -139,10 +123,13 @@ async function write(answer, turn, earlier, variety, signal) {
   try {
     await stream(answer, turn, earlier, variety, signal);
   } catch (error) {
-    if (error.code === "invalid_api_key") down(error);
+    if (error.code === "invalid_api_key") {
+      models = [];
+      down(error);
+    }
     if (error.name === "AbortError") answer.stopped = true;
     else answer.error = said(error) ? explain(error) : t("连接中断，请检查网络或服务后重试。", "The connection broke; check the server and try again.");
-    answer.unread = !answer.stopped && !answer.id && (!said(error) || refused());
+    answer.unread = !answer.stopped && !answer.id && !turn.alerts.length;
   }
   answer.writing = false;
   answer.queued = 0;
@@ -152,7 +139,7 @@ async function write(answer, turn, earlier, variety, signal) {
 async function stream(answer, turn, earlier, variety, signal) {
   const body = {
     model: answer.model, stream: true, max_tokens: Number(settings.length), temperature: variety ?? Number(settings.variety),
-    messages: [...historyFor(answer.model, earlier), { role: "user", content: turn.question }], xinglin: { sections: true },
+    messages: [...historyFor(answer.model, earlier), { role: "user", content: turn.question }], xinglin: { sections: true, mask: settings.mask },
   };
   if (body.temperature) body.seed = Math.floor(Math.random() * 2 ** 31);
   const response = await fetch("/v1/chat/completions", { method: "POST", headers: headers(), body: JSON.stringify(body), signal });
@@ -185,7 +172,7 @@ function receive(event, answer, turn) {
   const more = value.xinglin || {};
   for (const choice of value.choices) {
     // The chunk with the role holds the text of the alerts, which the panel shows; the model's text comes after it.
-    if (choice.delta.role) raise(more.alerts || [], answer, turn);
+    if (choice.delta.role) accept(more, answer, turn);
     else if (choice.delta.content) { answer.text += choice.delta.content; answer.queued = 0; }
     if (choice.finish_reason) answer.finish = choice.finish_reason;
   }
@@ -196,6 +183,16 @@ function receive(event, answer, turn) {
 }
 
 const said = (error) => typeof error.code === "string"; // by the server; the browser's own errors have a number or none
+
+// The first chunk: the alerts of the whole chat, and the question as the model reads it.
+function accept(more, answer, turn) {
+  const read = more.masked?.at(-1);
+  if (read && read !== turn.question) {
+    turn.question = read;
+    draw();
+  }
+  raise(more.alerts || [], answer, turn);
+}
 
 function explain(error) {
   const texts = {
@@ -223,13 +220,13 @@ function busy() {
 const stop = () => running.forEach((controller) => controller.abort());
 
 async function consented() {
-  if (stored("consent", 0)) return true;
+  if (agreed) return true;
   const dialog = $("consent");
   dialog.returnValue = "";
   dialog.showModal();
   await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
-  if (dialog.returnValue === "yes") store("consent", Date.now());
-  return dialog.returnValue === "yes";
+  if (dialog.returnValue === "yes") store("consent", (agreed = Date.now()));
+  return Boolean(agreed);
 }
 
 // ------------------------------------------------------------ red flags
@@ -301,9 +298,23 @@ function drawTurn(turn, last) {
   return item;
 }
 
+const PLACEHOLDER = new RegExp(`\\[(?:${known.placeholders.join("|")})\\d+\\]`, "g");
+
+// The server puts [姓名1] and the like in the place of what is personal; each is marked.
+function marked(text) {
+  const parts = [];
+  let end = 0;
+  for (const found of text.matchAll(PLACEHOLDER)) {
+    parts.push(text.slice(end, found.index), h("mark", {}, found[0]));
+    end = found.index + found[0].length;
+  }
+  return [...parts, text.slice(end)];
+}
+
 function drawQuestion(turn, last) {
-  const box = h("div", { class: "asked" }, h("p", {}, turn.question));
-  if (turn.hidden) box.append(h("small", {}, t("已隐去个人信息", "Personal data masked")));
+  const box = h("div", { class: "asked" }, h("span", { class: "print" }, t("问", "Question") + " · " + when(turn.time)), h("p", {}, ...marked(turn.question)));
+  const hidden = [...new Set(turn.question.match(PLACEHOLDER))].map((text) => text.replace(/[[\]\d]/g, ""));
+  if (hidden.length) box.append(h("small", {}, t("已隐去：", "Masked: ") + [...new Set(hidden)].join("、") + t("。模型读到的就是上面这段话。", ". The model reads the text above.")));
   const edit = () => {
     const area = h("textarea", { "aria-label": t("修改问题", "Edit the question") });
     area.value = turn.question;
@@ -327,9 +338,9 @@ function resend(turn, question, variety) {
 }
 
 function nameOf(turn, answer, index) {
-  if (turn.blind && !turn.vote) return t("回答", "Answer ") + "甲乙"[index];
+  const blind = t("回答" + "甲乙"[index], "Answer " + "AB"[index]);
   const name = t(...NAMES[answer.tuned ? "tuned" : "base"]);
-  return turn.blind ? t("回答", "Answer ") + "甲乙"[index] + " · " + name : name;
+  return turn.blind ? (turn.vote ? blind + " · " + name : blind) : name;
 }
 
 function paint(answer) {
@@ -340,14 +351,14 @@ function paint(answer) {
   place.setAttribute("aria-busy", String(Boolean(answer.writing)));
   const cards = drawCards(answer);
   const shown = turn.alerts.some(urgent) && cards.length ? [fold(answer, cards)] : cards;
-  place.replaceChildren(h("h2", { class: "who" }, name, h("span", { class: "label" }, known.label)), ...shown, ...drawNotices(answer));
+  place.replaceChildren(h("h2", { class: "who" }, h("span", { class: "print" }, t("答", "Answer") + " · "), name, h("span", { class: "label" }, t(known.label, known.english.label))), ...shown, ...drawNotices(answer, turn));
   if (!answer.writing) place.append(...drawTools(answer, turn, last));
 }
 
 // Beside an emergency the model's text is folded; the line says whether more of it is coming.
 function fold(answer, cards) {
   const state = answer.writing ? t("正在写", "being written") : answer.finish ? t("已写完", "complete") : t("不完整", "incomplete");
-  const summary = h("summary", {}, t("模型的一般性说明，不能代替急救（点开查看）", "General remarks of the model, no substitute for emergency care (open)"), " · ", h("span", { class: answer.writing ? "writing" : null }, state));
+  const summary = h("summary", {}, t("模型的一般性说明，不能代替急救", "General remarks of the model, no substitute for emergency care"), h("span", { class: "screen" }, t("（点开查看）", " (open)")), " · ", h("span", { class: answer.writing ? "writing" : null }, state));
   const toggle = (event) => (event.target.open ? opened.add(answer) : opened.delete(answer));
   return h("details", { open: opened.has(answer), ontoggle: toggle }, summary, ...cards);
 }
@@ -357,7 +368,7 @@ function drawCards(answer) {
   const put = (title, text, index) => {
     if (!text) return;
     const warnings = (answer.cautions || []).filter((caution) => caution.section === title).map((caution) => notice(caution.message));
-    cards.push(h("section", { class: "card c" + index }, title && h("h3", {}, icon("s" + index), title), ...paragraphs(text), ...warnings));
+    cards.push(h("section", { class: "card c" + index, lang: "zh-CN" }, title && h("h3", {}, icon("s" + index), title), ...paragraphs(text), ...warnings));
   };
   put("", answer.sections[""], 9);
   known.titles.forEach((title, index) => put(title, answer.sections[title], index));
@@ -376,15 +387,28 @@ function paragraphs(text) {
   });
 }
 
-function drawNotices(answer) {
+// What a reader has to know about an answer beside its text; the same on the page, in print, in copies and exports.
+function remarks(answer) {
   const found = [];
-  if (answer.trimmed) found.push(notice(t("对话太长，较早的内容这次没有发给模型。", "The chat is long: its earliest part was not sent to the model.")));
-  if (answer.stopped) found.push(notice(t("已停止，回答不完整。", "Stopped; the answer is incomplete.")));
-  if (answer.finish === "length") found.push(notice(t("达到长度上限，回答被截断。", "Cut at the longest length.")));
-  else if (answer.finish && !answer.complete) found.push(notice(t("这个回答没有按三个部分写完整，请谨慎参考。", "This answer does not have all three parts.")));
-  if (answer.error) found.push(notice(answer.error, true, ...(answer.unread ? unread() : [])));
-  if (answer.aigc) found.push(h("p", { class: "trace" }, "AIGC " + JSON.stringify(answer.aigc)));
+  if (answer.trimmed) found.push(t("对话太长，较早的内容这次没有发给模型。", "The chat is long: its earliest part was not sent to the model."));
+  if (answer.stopped) found.push(t("已停止，回答不完整。", "Stopped; the answer is incomplete."));
+  if (answer.error) found.push(answer.error + (answer.text ? t("回答不完整。", " The answer is incomplete.") : ""));
+  if (answer.finish === "length") found.push(t("达到长度上限，回答被截断，不完整。", "Cut at the longest length; the answer is incomplete."));
+  else if (answer.finish && !answer.complete) found.push(t("这个回答没有按三个部分写完整，请谨慎参考。", "This answer does not have all three parts."));
   return found;
+}
+
+function drawNotices(answer, turn) {
+  const bad = Boolean(answer.error);
+  const found = remarks(answer).map((text) => notice(text, bad, ...(answer.unread ? unread() : [])));
+  if (answer.aigc) found.push(h("p", { class: "trace" }, "AIGC " + JSON.stringify(trace(answer, turn))));
+  return found;
+}
+
+// The metadata of GB 45438; before a blind vote without the name of the model.
+function trace(answer, turn) {
+  const hidden = turn.blind && !turn.vote;
+  return hidden ? { ...answer.aigc, ContentProducer: answer.aigc.ContentProducer.replace(" " + answer.model, "") } : answer.aigc;
 }
 
 function drawTools(answer, turn, last) {
@@ -398,7 +422,8 @@ function drawTools(answer, turn, last) {
   return [bar, answer.asking && drawReasons(answer, turn)].filter(Boolean);
 }
 
-const plain = (answer) => `${answer.text.trim()}\n\n（${known.label}）${known.disclaimer}`;
+const warnings = (answer) => [...remarks(answer), ...(answer.cautions || []).map((caution) => caution.message)];
+const plain = (answer) => [answer.text.trim(), ...warnings(answer), `（${known.label}）${known.disclaimer}`].join("\n\n");
 
 // ------------------------------------------------------------ feedback and votes
 
@@ -412,10 +437,13 @@ async function post(value) {
 async function rate(answer, turn, vote) {
   const again = answer.vote === vote;
   answer.vote = again ? null : vote;
-  answer.asking = !again && vote === "down";
+  answer.asking = !again;
   paint(answer);
+  const { place } = places.get(answer);
+  place.querySelectorAll("[aria-pressed]")[vote === "up" ? 0 : 1].focus();
+  place.querySelector(".chips")?.scrollIntoView({ block: "nearest" });
   await takeBack(answer);
-  if (!again) await sendRating(answer, turn, []);
+  if (!again) await sendRating(answer, turn, [], "");
 }
 
 async function takeBack(answer) {
@@ -423,16 +451,24 @@ async function takeBack(answer) {
   answer.rating = null;
 }
 
-async function sendRating(answer, turn, reasons) {
+async function sendRating(answer, turn, reasons, comment) {
   await takeBack(answer);
-  answer.rating = await post({ vote: answer.vote, reasons, model: answer.model, question: turn.question, answer: answer.text, answer_id: answer.id });
+  answer.rating = await post({ vote: answer.vote, reasons, comment, model: answer.model, question: turn.question, answer: answer.text, answer_id: answer.id });
   keep();
 }
 
 function drawReasons(answer, turn) {
-  const boxes = known.reasons.map((reason) => h("input", { type: "checkbox", value: reason }));
-  const send = h("button", { class: "quiet", type: "button", onclick: () => { answer.asking = false; sendRating(answer, turn, boxes.filter((box) => box.checked).map((box) => box.value)); paint(answer); } }, t("提交", "Send"));
-  return h("div", { class: "chips", role: "group", "aria-label": t("哪里不好", "What is wrong") }, h("span", {}, t("哪里不好？", "What is wrong?")), ...boxes.map((box) => h("label", {}, box, box.value)), send);
+  const boxes = answer.vote === "down" ? known.reasons.map(([reason]) => h("input", { type: "checkbox", value: reason })) : [];
+  const labels = boxes.map((box, index) => h("label", {}, box, t(...known.reasons[index])));
+  const hint = t("想补充一句？会存到服务器，请勿写姓名电话", "A comment? It is kept on the server: no names or numbers");
+  const comment = h("textarea", { rows: 2, maxlength: 2000, "aria-label": t("补充说明", "Comment"), placeholder: hint });
+  const submit = () => {
+    answer.asking = false;
+    sendRating(answer, turn, boxes.filter((box) => box.checked).map((box) => box.value), comment.value.trim());
+    paint(answer);
+  };
+  const head = answer.vote === "down" ? t("哪里不好？", "What is wrong?") : t("谢谢！", "Thank you!");
+  return h("div", { class: "chips", role: "group", "aria-label": t("评价的理由", "Reasons") }, h("span", {}, head), ...labels, comment, h("button", { class: "quiet", type: "button", onclick: submit }, t("提交", "Send")));
 }
 
 function drawVote(turn) {
@@ -443,21 +479,76 @@ function drawVote(turn) {
     keep();
     draw();
   };
-  const options = [["first", "甲更好", "甲 is better"], ["tie", "差不多", "About the same"], ["second", "乙更好", "乙 is better"], ["neither", "都不好", "Neither"]];
+  const options = [["first", "甲更好", "A is better"], ["tie", "差不多", "About the same"], ["second", "乙更好", "B is better"], ["neither", "都不好", "Neither"]];
   return h("div", { class: "vote", role: "group", "aria-label": t("投票", "Vote") }, h("span", {}, t("哪个更好？投票后揭晓。", "Which is better? The names are shown after the vote.")),
     ...options.map(([vote, zh, en]) => h("button", { class: "quiet", type: "button", onclick: () => cast(vote) }, t(zh, en))));
 }
 
 // ------------------------------------------------------------ history and export
 
+const MOST = 50; // chats kept
+const text = (value) => typeof value === "string";
+const sound = (each) => each && text(each.id) && text(each.title) && Array.isArray(each.turns) && each.turns.every(soundTurn);
+const soundTurn = (turn) => turn && text(turn.question) && Array.isArray(turn.alerts) && turn.alerts.every((alert) => alert && text(alert.message)) && Array.isArray(turn.answers) && turn.answers.length && turn.answers.every(soundAnswer);
+const soundAnswer = (answer) => answer && text(answer.text) && answer.sections && Object.values(answer.sections).every(text);
+
+// The stored chats that can be drawn. An answer that was being written when its page was closed will not go on.
+function saved() {
+  const found = stored("chats", []).filter(sound);
+  for (const answer of found.flatMap((each) => each.turns.flatMap((turn) => turn.answers)))
+    if (!answer.finish && !answer.error) Object.assign(answer, { writing: false, stopped: true });
+  return found;
+}
+
+let storable = true; // whether the browser keeps what is stored
+
+// What is stored, which another tab may have changed since, with the chats of this tab where they are not older.
+function gathered() {
+  if (!settings.keep || !storable) return chats;
+  const mine = new Map(chats.map((each) => [each.id, each]));
+  return saved().map((each) => (mine.get(each.id)?.changed >= each.changed ? mine.get(each.id) : each));
+}
+
 function keep(own = chat) {
-  chats = [own, ...chats.filter((other) => other.id !== own.id)].slice(0, 50);
-  if (settings.keep) store("chats", chats);
+  if (own.gone || !own.turns.length) return; // cleared while it was being answered
+  own.title = own.turns[0].question.slice(0, 40);
+  own.changed = Date.now();
+  chats = [own, ...gathered().filter((other) => other.id !== own.id)].slice(0, MOST);
+  if (settings.keep) storeChats();
   drawChats();
 }
 
+// The newest that fit.
+function storeChats() {
+  let count = chats.length;
+  while (count && !store("chats", chats.slice(0, count))) count >>= 1;
+  storable = count > 0 || !chats.length;
+  $("full").hidden = count === chats.length;
+  if (storable) chats = chats.slice(0, count);
+}
+
 function drawChats() {
-  $("chats").replaceChildren(...chats.map((other) => h("li", {}, h("button", { type: "button", "aria-current": other.id === chat.id ? "true" : null, onclick: () => show(other) }, other.title))));
+  const entry = (other) => h("button", { type: "button", "aria-current": other.id === chat.id ? "true" : null, onclick: () => show(other) }, h("span", {}, other.title), h("small", {}, when(other.changed)));
+  $("chats").replaceChildren(...chats.map((other) => h("li", {}, entry(other))));
+}
+
+// Another tab changed what is stored.
+function elsewhere(event) {
+  if (event.key === "xinglin.settings") return adopt();
+  if (!settings.keep || (event.key !== null && event.key !== "xinglin.chats")) return;
+  if (event.newValue === null) return wipe();
+  chats = gathered();
+  const newer = chats.find((each) => each.id === chat.id);
+  if (newer && newer !== chat && !running.size) {
+    chat = newer;
+    draw();
+  } else drawChats();
+}
+
+function wipe() {
+  for (const each of [chat, ...chats]) each.gone = true;
+  chats = [];
+  show(fresh());
 }
 
 function show(other) {
@@ -477,19 +568,24 @@ function clearAll(event) {
   }
   delete button.dataset.sure;
   button.textContent = t("清空全部对话", "Clear all chats");
-  chats = [];
-  localStorage.removeItem("xinglin.chats");
-  show(fresh());
+  store("chats", null);
+  wipe();
   announce(t("已清空", "Cleared"));
 }
 
+// A block quote, also of text with line ends.
+const quote = (text) => text.split("\n").map((line) => "> " + line);
+
 function markdown() {
-  const marks = chat.turns.flatMap((turn) => turn.answers.map((answer) => answer.aigc)).filter(Boolean);
+  const marks = chat.turns.flatMap((turn) => turn.answers.filter((answer) => answer.aigc).map((answer) => trace(answer, turn)));
   const lines = ["---", "AIGC: " + JSON.stringify(marks), "---", "", `# ${chat.title}`, "", `> ${known.label} · ${new Date().toLocaleString("zh-CN")} · Xinglin ${known.version} · ${known.name}`, ">", `> ${known.disclaimer}`, ""];
   for (const turn of chat.turns) {
-    lines.push("## 问", "", turn.question, "");
+    lines.push(`## 问（${when(turn.time)}）`, "", turn.question, "");
     for (const alert of turn.alerts) lines.push(`> **${alert.message}**`, "");
-    turn.answers.forEach((answer, index) => lines.push(`## 答（${nameOf(turn, answer, index)}，${known.label}）`, "", answer.text.trim(), ""));
+    turn.answers.forEach((answer, index) => {
+      lines.push(`## 答（${nameOf(turn, answer, index)}，${known.label}${answer.finish === "stop" ? "" : "，不完整"}）`, "", answer.text.trim(), "");
+      for (const warning of warnings(answer)) lines.push(...quote("注意：" + warning), "");
+    });
   }
   return lines.join("\n");
 }
@@ -538,16 +634,18 @@ async function ready() {
   return true;
 }
 
+async function connect() {
+  if (!(await ready()) && refused()) askKey();
+}
+
 // Why nothing can be answered now, visible above the question.
 function down(error) {
   lack = error ? error.code : "";
   $("down").hidden = !error;
   const text = error ? explain(error) : "";
-  if ($("down").dataset.shown !== text) $("down").replaceChildren(icon("alert"), h("span", {}, text, ...unread()));
+  if ($("down").dataset.shown === text) return; // said once, not at every try
   $("down").dataset.shown = text;
-  if (!refused()) return;
-  models = [];
-  askKey();
+  $("down").replaceChildren(icon("alert"), h("span", {}, text, ...unread()));
 }
 
 let lack = ""; // the code of the error that keeps the list of models away
@@ -563,51 +661,53 @@ function askKey() {
 
 function drawModes() {
   const both = models.some((model) => model.xinglin.tuned) && models.length > 1;
-  mode = both ? stored("mode", "tuned") : models[0].xinglin.tuned ? "tuned" : "base";
+  mode = both ? NAMES[stored("mode", "tuned")] ? stored("mode", "tuned") : "tuned" : models[0].xinglin.tuned ? "tuned" : "base";
   $("modes").hidden = !both;
   const pick = (name) => h("input", { type: "radio", name: "mode", value: name, checked: name === mode, onchange: () => { mode = name; store("mode", name); } });
   $("modes").replaceChildren($("modes").firstElementChild, ...Object.entries(NAMES).map(([name, text]) => h("label", {}, pick(name), h("span", {}, t(...text)))));
 }
 
-function translate() {
-  const english = settings.language === "en";
-  document.documentElement.lang = english ? "en" : "zh-CN";
-  const swap = (name, get, set) => {
-    for (const element of document.querySelectorAll(`[data-en${name}]`)) {
-      if (!element.hasAttribute("data-zh" + name)) element.setAttribute("data-zh" + name, get(element));
-      set(element, element.getAttribute((english ? "data-en" : "data-zh") + name));
-    }
-  };
-  swap("", (element) => element.textContent, (element, text) => (element.textContent = text));
-  swap("-label", (element) => element.getAttribute("aria-label"), (element, text) => { element.setAttribute("aria-label", text); element.title = text; });
-  swap("-placeholder", (element) => element.placeholder, (element, text) => (element.placeholder = text));
-}
-
-function theme() {
-  const dark = settings.theme === "dark" || (settings.theme === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
-  document.documentElement.dataset.theme = dark ? "dark" : "light";
-}
-
 function change(name, value) {
   settings[name] = value;
   store("settings", settings);
-  if (name === "keep" && !value) localStorage.removeItem("xinglin.chats");
+  if (name === "keep" && value) storeChats();
+  if (name === "keep" && !value) store("chats", null);
+  apply();
+}
+
+// The settings that another tab has stored.
+function adopt() {
+  Object.assign(settings, stored("settings", {}));
+  fillSettings();
+  apply();
+}
+
+function apply() {
   theme();
   translate();
   if (models.length) drawModes();
+  down(lack ? { code: lack } : null);
+  drawExamples();
   draw();
 }
 
+function drawExamples() {
+  const example = ([zh, en]) => h("button", { class: "example", type: "button", onclick: () => ask(zh) }, h("span", { lang: "zh-CN" }, zh), settings.language === "en" && h("small", {}, en));
+  $("examples").replaceChildren(...known.examples.map(example));
+}
+
+function fillSettings() {
+  for (const name of ["language", "theme", "variety", "length"]) $("set-" + name).value = settings[name];
+  for (const name of ["mask", "keep"]) $("set-" + name).checked = settings[name];
+}
+
 function bindSettings() {
-  for (const name of ["language", "theme", "variety", "length"]) {
-    $("set-" + name).value = settings[name];
-    $("set-" + name).addEventListener("change", (event) => change(name, event.target.value));
-  }
-  for (const name of ["mask", "keep"]) {
-    $("set-" + name).checked = settings[name];
-    $("set-" + name).addEventListener("change", (event) => change(name, event.target.checked));
-  }
-  $("set-key").addEventListener("change", (event) => { sessionStorage.setItem("xinglin.key", event.target.value.trim()); $("key-reason").hidden = true; models = []; ready(); });
+  fillSettings();
+  for (const name of ["language", "theme", "variety", "length"]) $("set-" + name).addEventListener("change", (event) => change(name, event.target.value));
+  for (const name of ["mask", "keep"]) $("set-" + name).addEventListener("change", (event) => change(name, event.target.checked));
+  $("set-key").addEventListener("change", (event) => { sessionStorage.setItem("xinglin.key", event.target.value.trim()); models = []; connect(); });
+  // Not at the change: what moves between press and release of the button takes the click away from it.
+  $("settings").addEventListener("close", () => ($("key-reason").hidden = true));
 }
 
 let composing = false; // an input method has the keyboard
@@ -636,6 +736,15 @@ function escape(event) {
   else stop();
 }
 
+// On paper everything is open; what was closed is closed again afterwards.
+function unfold() {
+  $("stamp").textContent = `Xinglin ${known.version} · ${known.name} · ` + t("打印于 ", "printed ") + new Date().toLocaleString(t("zh-CN", "en-GB"));
+  for (const details of document.querySelectorAll("details:not([open])")) {
+    details.open = true;
+    details.dataset.unfolded = "";
+  }
+}
+
 function bind() {
   bindSettings();
   bindQuestion();
@@ -648,19 +757,21 @@ function bind() {
   $("gear").addEventListener("click", () => $("settings").showModal());
   $("menu").addEventListener("click", () => menu(!$("side").classList.contains("open")));
   $("shade").addEventListener("click", () => menu(false));
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((details) => (details.open = true)));
+  addEventListener("beforeprint", unfold);
+  addEventListener("afterprint", () => document.querySelectorAll("[data-unfolded]").forEach((details) => (details.open = false)));
+  addEventListener("storage", elsewhere);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", theme);
 }
 
 function start() {
-  theme();
+  if (settings.keep) chats = saved();
   bind();
   $("demo").hidden = !known.demo;
-  $("parts").append(...known.titles.map((title, index) => h("li", { class: "c" + index }, icon("s" + index), title)));
-  $("examples").append(...known.examples.map((text) => h("button", { class: "example", type: "button", onclick: () => ask(text) }, text)));
+  $("parts").append(...known.titles.map((title, index) => h("li", { class: "c" + index, lang: "zh-CN" }, icon("s" + index), title)));
   translate();
+  drawExamples();
   draw();
-  ready();
+  connect();
 }
 
 start();
