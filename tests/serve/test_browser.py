@@ -232,10 +232,24 @@ def test_personal_data_is_masked_and_the_reader_sees_what_the_model_reads(visit:
         expect(on.page.locator(".asked mark")).to_have_count(2)
         expect(on.page.locator(".asked small")).to_contain_text("已隐去：姓名、手机号")
         assert "王小明" not in on.page.evaluate("localStorage.getItem('xinglin.chats')")
+        on.ask("我老婆叫李小红，她也胃疼")
+        on.answered()
+        expect(on.page.locator(".asked p").last).to_have_text("我老婆叫[姓名2]，她也胃疼")
         on.page.evaluate("change('mask', false)")
         on.ask("我叫王小明，胃疼")
         on.answered()
         assert "王小明" in json.dumps(on.engine.asked[-1], ensure_ascii=False)
+
+
+def test_what_is_masked_after_an_unanswered_question_stands_in_its_own_turn(visit: Open) -> None:
+    with visit() as on:
+        on.page.route("**/v1/chat/completions", lambda route: route.abort())
+        on.ask("我叫王小明，胃疼")
+        expect(on.page.locator(".answer .notice.bad")).to_be_visible()
+        on.page.unroute("**/v1/chat/completions")
+        on.ask("电话13812345678，\n\n还头晕")
+        on.answered()
+        expect(on.page.locator(".asked p").last).to_have_text("电话[手机号1]，\n\n还头晕", use_inner_text=True)
 
 
 def test_clear_during_an_answer_leaves_nothing(visit: Open) -> None:

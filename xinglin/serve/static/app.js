@@ -9,6 +9,7 @@ let agreed = stored("consent", 0);
 let chat = fresh();
 const running = new Set(); // AbortControllers of the questions being answered, the last one asked last
 let ended = Promise.resolve(); // when they are all answered or stopped
+const typed = new WeakMap(); // turn -> its question before it was masked; in this page only, never stored
 const opened = new WeakSet(); // folded answers that the reader has opened
 
 function fresh() {
@@ -74,10 +75,13 @@ function sides() {
   return [modelOf(mode === "tuned")];
 }
 
+// While personal data are masked the server gets what was typed, so that one person keeps one number in the whole chat.
+const sent = (turn) => (settings.mask && typed.get(turn)) || turn.question;
+
 function historyFor(model, turns) {
   return turns.flatMap((turn) => {
     const own = turn.answers.find((answer) => answer.model === model) || turn.answers[0];
-    return [{ role: "user", content: turn.question }, ...(own && own.text ? [{ role: "assistant", content: own.text }] : [])];
+    return [{ role: "user", content: sent(turn) }, ...(own && own.text ? [{ role: "assistant", content: own.text }] : [])];
   });
 }
 
@@ -139,8 +143,9 @@ async function write(answer, turn, earlier, variety, signal) {
 async function stream(answer, turn, earlier, variety, signal) {
   const body = {
     model: answer.model, stream: true, max_tokens: Number(settings.length), temperature: variety ?? Number(settings.variety),
-    messages: [...historyFor(answer.model, earlier), { role: "user", content: turn.question }], xinglin: { sections: true, mask: settings.mask },
+    messages: [...historyFor(answer.model, earlier), { role: "user", content: sent(turn) }], xinglin: { sections: true, mask: settings.mask },
   };
+  turn.number = body.messages.filter(({ role }, index) => role === "user" && body.messages[index - 1]?.role !== "user").length - 1;
   if (body.temperature) body.seed = Math.floor(Math.random() * 2 ** 31);
   const response = await fetch("/v1/chat/completions", { method: "POST", headers: headers(), body: JSON.stringify(body), signal });
   if (!response.ok) {
@@ -186,12 +191,19 @@ const said = (error) => typeof error.code === "string"; // by the server; the br
 
 // The first chunk: the alerts of the whole chat, and the question as the model reads it.
 function accept(more, answer, turn) {
-  const read = more.masked?.at(-1);
-  if (read && read !== turn.question) {
-    turn.question = read;
-    draw();
-  }
+  if (more.masked) showMasked(more.masked, turn);
   raise(more.alerts || [], answer, turn);
+}
+
+// The server counts neighbouring turns of the user, between which there was no answer, as one with empty lines between them.
+function showMasked(masked, turn) {
+  const before = sent(turn);
+  const text = masked.find((entry) => entry.turn === turn.number)?.text;
+  const read = text?.split("\n\n").slice(-before.split("\n\n").length).join("\n\n");
+  if (!read || read === turn.question) return;
+  typed.set(turn, before);
+  turn.question = read;
+  draw();
 }
 
 function explain(error) {
@@ -317,7 +329,7 @@ function drawQuestion(turn, last) {
   if (hidden.length) box.append(h("small", {}, t("已隐去：", "Masked: ") + [...new Set(hidden)].join("、") + t("。模型读到的就是上面这段话。", ". The model reads the text above.")));
   const edit = () => {
     const area = h("textarea", { "aria-label": t("修改问题", "Edit the question") });
-    area.value = turn.question;
+    area.value = sent(turn);
     const send = h("button", { class: "main", type: "submit" }, t("重新发送", "Send again"));
     const back = h("button", { class: "quiet", type: "button", onclick: draw }, t("取消", "Cancel"));
     const form = h("form", { onsubmit: (event) => { event.preventDefault(); resend(turn, area.value); } }, area, h("div", { class: "row" }, back, send));
@@ -413,7 +425,7 @@ function trace(answer, turn) {
 
 function drawTools(answer, turn, last) {
   const bar = h("div", { class: "tools" });
-  if (last && turn.answers[0] === answer) bar.append(tool("retry", t("重新回答", "Retry"), () => resend(turn, turn.question, 0.7)));
+  if (last && turn.answers[0] === answer) bar.append(tool("retry", t("重新回答", "Retry"), () => resend(turn, sent(turn), 0.7)));
   if (last && answer.finish === "length") bar.append(tool("send", t("继续写", "Continue"), () => ask("请接着上一条回答写完。")));
   if (!answer.text) return [bar];
   bar.append(tool("copy", t("复制", "Copy"), (event) => copy(plain(answer), event.currentTarget)));
