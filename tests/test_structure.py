@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from xinglin import engine, schema
-from xinglin.structure import LEAST, Codec, Grammar, Sections, Written, vocabulary
+from xinglin.structure import LEAST, SPLIT, Codec, Grammar, Sections, Written, vocabulary
 
 POINTS = (
     ("上腹隐痛两周。\n没有黑便。", "考虑慢性胃炎，需要排除消化性溃疡。"),
@@ -34,7 +34,9 @@ def write(codec: Codec, points, limit: int = 400) -> str:
             picks = iter([*points[point], *[codec.end, filler] * 20])
         token = next(picks)
         if not guide.allows(written, token):
-            continue
+            if not written.text.endswith(SPLIT):
+                continue
+            token = next(other for other in range(codec.size) if guide.allows(written, other))
         finished = guide.take(written, token)
         assert written.text.startswith(shown), "text was taken back that had been shown"
         shown = written.text[: guide.shown(written)]
@@ -119,6 +121,22 @@ def test_noise_becomes_a_complete_answer_at_any_limit(codec):
         ]
         answer = write(codec, picks, limit)
         assert schema.check(answer) == [] and schema.points_present(answer) == 6, (number, limit, answer)
+        assert SPLIT not in answer
+
+
+def test_bytes_that_form_no_character_are_refused_and_begun_characters_are_ended(codec):
+    lead, next_, last = codec.encode("\U00030000")[:3]  # of a character that no vocabulary holds whole
+    guide, written = Sections(codec, 300), Written(codec)
+    guide.start(written)
+    assert not guide.allows(written, next_) and guide.allows(written, lead)
+    guide.take(written, lead)
+    assert not any(guide.allows(written, token) for token in (lead, codec.end, *codec.encode("好")))
+    guide.take(written, next_)
+    assert guide.allows(written, last)
+    short = Sections(codec, 300)
+    short.start(other := Written(codec))
+    short.until = len(other.ids) + 4
+    assert not short.allows(other, lead), "no room to end it"
 
 
 def test_control_tokens_and_scores_beyond_the_vocabulary_are_refused(codec):

@@ -8,12 +8,14 @@ the whole vocabulary is only needed where a pick is refused, which a good model 
     picked "二、" at the start of a line in the first section -> the line is taken back, ``schema.PIECES[2]`` forced
 """
 
+import codecs
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
+from tokenizers.decoders import ByteLevel
 from transformers import PreTrainedTokenizerBase
 
 from xinglin import schema
@@ -38,6 +40,21 @@ class Codec:
         self.control = frozenset(tokenizer.all_special_ids)
         self.decode = backend.decode  # skips control tokens
         self.encode = lru_cache(64)(lambda text: tokenizer.encode(text, add_special_tokens=False))
+        self.spelled = backend.id_to_token
+        self.bytewise = isinstance(backend.decoder, ByteLevel)
+
+    def bytes_of(self, tokens: Sequence[int]) -> bytes:
+        """What tokens of a byte-level vocabulary stand for."""
+        known = _bytes_by_sign()
+        return b"".join(known.get(sign) or sign.encode() for token in tokens for sign in self.spelled(token))
+
+
+@lru_cache(1)
+def _bytes_by_sign() -> dict[str, bytes]:
+    """The byte behind each sign by which byte-level vocabularies spell it: printable Latin-1 as it is, others from U+0100 on."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte): bytes([byte]) for byte in plain} | {chr(256 + place): bytes([byte]) for place, byte in enumerate(rest)}
 
 
 class Written:
@@ -56,6 +73,19 @@ class Written:
         start = self.places[max(0, len(self.places) - 4)]
         known = self.codec.decode(self.ids[start : self.places[-1]])
         return self.text[: self.ends[-1]] + str(self.codec.decode([*self.ids[start:], token]))[len(known) :]
+
+    def missing(self, token: int) -> int | None:
+        """Bytes that the last character lacks after ``token``, at most; None where no character can come of it any more."""
+        data = self.codec.bytes_of([*self.ids[self.places[-1] :], token])
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            whole = decoder.decode(data)
+        except UnicodeDecodeError:
+            return None
+        begun = decoder.getstate()[0]
+        if SPLIT in whole:
+            return None
+        return sum(begun[0] >= lead for lead in (0xC0, 0xE0, 0xF0)) + 1 - len(begun) if begun else 0
 
     def add(self, tokens: Sequence[int]) -> None:
         for token in tokens:
@@ -136,16 +166,23 @@ class Sections:
     def allows(self, written: Written, token: int) -> bool:
         codec = written.codec
         if token == codec.end:
-            return self.filled
+            return self.filled and not written.text.endswith(SPLIT)
         if token in codec.control or token >= codec.size:
             return False
         text = written.after(token)
+        if SPLIT in text[written.ends[-1] :] and codec.bytewise and not self._completes(written, token):
+            return False
         for begin, line in _lines(text, len(written.text)):
             if schema.advances(line, self.point):
                 return schema.has_content(text[self.begin : written.ends[written.place(begin)]])
             if schema.titles(line):
                 return False
         return len(written.ids) + 1 < self.until or self._ends_well(text)
+
+    def _completes(self, written: Written, token: int) -> bool:
+        """Whether the character that ``token`` leaves half written can still be, with room to spare, byte by byte."""
+        missing = written.missing(token)
+        return missing is not None and len(written.ids) + 1 + missing < self.until
 
     def _ends_well(self, text: str) -> bool:
         """The last token of a share leaves a text that may end there."""
