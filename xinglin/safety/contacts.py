@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 Spans = Iterator[tuple[int, int]]
 
 # Published lines for people in a crisis, as their operators give them: Beijing psychological aid line (bhlgh.com, two numbers),
-# Beijing 8858 line (municipal health commission, 2023), Hope 24 line (its own pages, Youth Daily (青年报)), the line of the Ministry
+# Beijing 8858 line (municipal health commission, 2023), Hope 24 line (its own pages, Youth Daily), the line of the Ministry
 # of Education at Central China Normal University (psych.ccnu.edu.cn, three numbers). The short ones (110, 119, 120, 122, 12320,
 # 12338, 12345, 12348, 12355, 12356, 962525 in Shanghai) are shorter than what is looked for here.
 CRISIS_LINES = (
