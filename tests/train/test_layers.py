@@ -113,3 +113,24 @@ def test_the_last_layer_attends_from_the_supervised_stretch_on():
     ]  # fmt: skip
     assert made.places.tolist() == [7, 8, 12, 13]
     assert made.kept.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_as_on_a_card_in_bf16(kind: str) -> None:
+    """Base in bf16, adapter in fp32, under autocast: what a GPU computes, to the precision of bf16."""
+    found = []
+    for packed in (True, False):
+        torch.manual_seed(0)
+        model, shape = KINDS[kind]
+        values = {"rank": 4, "alpha": 12, "packing": packed}
+        tuned = train_model.add_adapter(model(shape(**SHAPE)).bfloat16(), config.build({"model": "demo", "train": values}))
+        for name, parameter in tuned.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.05)
+        with torch.autocast("cpu", torch.bfloat16):
+            found.append(learnt(tuned.train(), made_rows("answer", 20), packed))
+    (loss, gradients), (plain, expected) = found
+    assert loss == pytest.approx(plain, rel=0.01)
+    assert {part.dtype for part in gradients.values()} == {torch.float32}
+    own, other = (torch.cat([part.flatten() for part in each.values()]) for each in (gradients, expected))
+    assert torch.nn.functional.cosine_similarity(own, other, 0) > 0.99

@@ -74,7 +74,8 @@ def forward_of(base: PreTrainedModel, recipe: Recipe) -> Callable[..., CausalLMO
     shape = base.config
     if shape.model_type not in planner.KNOWN or shape.hidden_act != "silu" or shape.attention_dropout or processes.divided():
         return supervised_forward  # (FSDP gathers the weights of a layer where transformers calls it)
-    return partial(packed_forward, fused=planner.fused(settings, gpu=base.device.type != "cpu"))
+    ours = planner.fused(settings, gpu=torch.cuda.is_available()) and base.dtype == torch.float32
+    return partial(packed_forward, fused=ours)
 
 
 def packed_forward(
