@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xinglin.safety import prohibitions, terms
+from xinglin.safety import prohibitions, spoken, terms
 from xinglin.safety.terms import Drug, Quantity
 
 
@@ -51,7 +51,7 @@ MESSAGES = {
 
 def check(question: str, source: str, rewritten: str) -> list[Finding]:
     """All findings, the gravest kinds first, one for each kind and span."""
-    question, source, rewritten = (_plain(text) for text in (question, source, rewritten))
+    question, source, rewritten = (spoken.plain(text) for text in (question, source, rewritten))
     given = f"{question}\n{source}"
     found = [
         *_drugs(given, source, rewritten),
@@ -71,7 +71,7 @@ def version() -> str:
     folder = Path(__file__).parent
     names = (
         *("faithfulness.py", "faithfulness.json", "prohibitions.py", "prohibitions.json"),
-        *("wording.py", "wording.json", "terms.py", "drugs.json"),
+        *("spoken.py", "wording.py", "wording.json", "terms.py", "drugs.json"),
     )
     return hashlib.sha256(b"".join((folder / name).read_bytes() for name in names)).hexdigest()[:16]
 
@@ -85,72 +85,6 @@ def _words() -> dict[str, Any]:
 @functools.cache
 def _pattern(name: str) -> re.Pattern[str]:
     return re.compile(_words()[name])
-
-
-_TIMES = "(?:服用|服|吃|用|涂|喷|滴|塞)?(?:一|1)次"
-_RANGE = r"\d+(?:\.\d+)?(?:\s*[-~～—–至到]\s*\d+(?:\.\d+)?)?"
-_COUNT = r"(?:\d+(?:[-~～—–至到]\d+)?|[一二两三四五六])"
-_ROUGH = "一两|两三|二三|三四|三五|四五|五六|六七|七八|八九"
-# What is spoken or abbreviated, in the form the rules read: (a word without which it cannot be there, pattern, plain form).
-_SPOKEN: list[tuple[str, re.Pattern[str], str]] = [
-    (needle, re.compile(pattern, re.IGNORECASE), plain)
-    for needle, pattern, plain in (
-        ("多", r"(?<=[\d一二两三四五六七八九十百])个?[多余几](?=个?(?:小时|月|星期|礼拜|周|年|天|岁))", ""),
-        *(
-            ("半", rf"(?<![\d十百]){one}(?:个半(?=小时|月)|(片|粒|包|袋|支|年)半(?![天年小月]))", rf"{digit}.5\1")
-            for one, digit in (("[一1]", 1), ("[两二2]", 2), ("[三3]", 3))
-        ),
-        ("岁半", "岁半", "岁6个月"),
-        ("个", r"(?<=[\d一二两三四五六七八九十半])个(?=小时|单位|星期|礼拜|半小时)", ""),
-        ("早中晚", r"早中晚(?:各|分别)?(?:\w{0,3}?(?:一|1)次)?", "每日3次"),
-        ("次", rf"({_COUNT}次)(?:一天|每天|每日)(?!\S?[一\d]次)", r"每日\1"),
-        ("早晚", r"早晚(?:各|分别)\w{0,3}?(?:一|1)次", "每日2次"),
-        (
-            "次",
-            rf"(?:每[天日])?(?:早上|早晨|清晨|晨起|中午|晚上|晚间|夜间|睡前|临睡前|临睡|晚饭后|早饭前|早餐前)(?:空腹|饭前|饭后|餐前|餐后)?{_TIMES}(?!\S{{0,2}}[吃服嚼片粒])",
-            "每日1次",
-        ),
-        ("各", r"每[天日]各(?=(?:一|1)次)", "每日"),
-        ("次", r"(?<=[每一][天日])(?:最多|至多|别超过|不(?:得|要|宜|能|可|应)?(?:超过|多于))(?=[\d一二两三四]+次)", ""),
-        ("隔", rf"每?隔[天日]{_TIMES}", "每2天1次"),
-        ("qod", r"(?<![a-z])qod(?![a-z])", "每2天1次"),
-        ("id", r"(?<![a-z])bid(?![a-z])", "每日2次"),
-        ("id", r"(?<![a-z])tid(?![a-z])", "每日3次"),
-        ("id", r"(?<![a-z])qid(?![a-z])", "每日4次"),
-        ("q", r"(?<![a-z])q[dn](?![a-z])", "每日1次"),
-        ("q", r"(?<![a-z])q(\d{1,2})h(?![a-z])", r"每\1小时1次"),
-        ("度", r"(?<![\d.])(3\d|4[0-2])度(\d)(?!\d)", r"\1.\2℃"),
-        ("升", r"(?<=[\d半一两二三四五])升(?![到至高白降])", "L"),
-        ("半", r"半个?月(?!板)", "15天"),
-        ("百分之", r"百分之(\d+)", r"\1%"),
-        ("空腹", r"空腹(?=\d+\.\d)", "空腹血糖"),
-        ("餐后", r"餐后(?=\d+\.\d)", "餐后血糖"),
-        ("三分之一", "三分之一", "1/3"),
-        ("四分之一", "四分之一", "1/4"),
-        ("二分之一", "二分之一", "半"),
-        ("每", rf"每(?:公斤|千克|kg)(?:体重)?(?:每[天日次])?({_RANGE})\s*(?:mg|毫克)(?!/)", r"\1mg/kg"),
-        ("每", rf"每(?:公斤|千克|kg)(?:体重)?(?:每[天日次])?({_RANGE})\s*(?:ml|毫升)(?!/)", r"\1ml/kg"),
-        ("维", r"(?<!维生素)维(?=[a-e](?![a-z]))", "维生素"),
-        ("b", r"(?<![a-z素\d/])(?=b(?:1|2|6|12)(?!\d))", "维生素"),
-        *(
-            (
-                word,
-                rf"(?<![一二两三四五六七八九十百]){word}(?![一二两三四五六七八九十百])",
-                "-".join(str(terms.DIGITS[digit]) for digit in word),
-            )
-            for word in _ROUGH.split("|")
-        ),
-    )
-]
-
-
-def _plain(text: str) -> str:
-    text = text.translate(terms.FULL_WIDTH)
-    lower = text.lower()
-    for needle, pattern, plain in _SPOKEN:
-        if needle in lower:
-            text = pattern.sub(plain, text)
-    return text
 
 
 Found = tuple[str, str]
@@ -188,24 +122,26 @@ def _named(drug: Drug, others: Sequence[Drug], text: str) -> bool:
 
 # ---------------------------------------------------------------- numbers
 
-DOSES = {"mg", "ml", "mg/kg", "IU", "万单位", "片", "粒", "袋", "支", "滴", "丸", "喷", "揿", "包"}
+DOSES = {"mg", "ml", "mg/kg", "IU", "片", "袋", "支", "滴", "喷"}
 # "一" before these is an article as often as a number.
 VAGUE = {"天", "次", "年", "月", "度", "℃", "级", "期", "倍", "杯", "瓶", "斤", "分钟"}
 SCALE = {
     "g": ("mg", 1000.0), "μg": ("mg", 0.001), "L": ("ml", 1000.0), "斤": ("kg", 0.5), "小时": ("分钟", 60.0),
+    "粒": ("片", 1.0), "丸": ("片", 1.0), "包": ("袋", 1.0), "揿": ("喷", 1.0), "万单位": ("IU", 10000.0),
     "天": ("分钟", 1440.0), "周": ("分钟", 10080.0), "月": ("分钟", 43200.0), "年": ("分钟", 518400.0),
 }  # fmt: skip
 _PART = re.compile(rf"(\d+(?:\.\d+)?|半|[一二两三四五六七八九十百千]+)\s*({terms.UNIT})?")
 LIMIT = re.compile(r"(?:[不别勿]\S{0,3}|最[多大少高])[超少低多高][过于]?$|最[多大少高]$|至[多少]$")
-_IDIOM = re.compile("酒?[都也别不]")  # 一滴都不能沾
+_IDIOM = re.compile("酒?[都也别不就]|下去|接一|又一")  # 一滴都不能沾, 一喷就通
+_MEASURED = re.compile("[量测查洗刷泡漱喂翻拉尿晒走练按换]|复诊|通风|运动|活动|大便|排便|锻炼|坐浴")  # 早晚各量一次
+_EACH = re.compile("[每整](片|粒|袋|支|滴|丸|喷|揿|包)")
 LITRE = 500  # ml from which a number is drunk or passed, no dose
 NEAR = 25  # characters; a frequency this close to a drug or a dose is part of its use
 
 
 def _numbers(given: str, source: str, rewritten: str) -> Iterator[Found]:
     stated, found = terms.quantities(given), terms.quantities(rewritten)
-    known = {value for quantity in stated for form in _forms(quantity) for value in form}
-    now = {value for quantity in found for form in _forms(quantity) for value in form}
+    known, now = _values(stated, given), _values(found, rewritten)
     for quantity in found:
         if not (
             _is_vague(quantity)
@@ -220,12 +156,21 @@ def _numbers(given: str, source: str, rewritten: str) -> Iterator[Found]:
     for quantity in wanted:
         if _is_among(quantity, now):
             continue
-        if _is_use(quantity, places) and not _IDIOM.match(given[quantity.end :]):
+        if _is_use(quantity, places, given) and not _IDIOM.match(given[quantity.end :]):
             yield "dropped dose", quantity.text
         if LIMIT.search(source[: quantity.start - offset][-6:]):
             yield "dropped limit", quantity.text
         if quantity.unit == "岁":
             yield "age", quantity.text
+
+
+def _values(found: list[Quantity], text: str) -> set[Value]:
+    """All that the quantities of a text say, and what follows from other words of it."""
+    return {
+        *(value for quantity in found for form in _forms(quantity) for value in form),
+        *(("次/日", times) for times in spoken.frequencies(text)),
+        *(_value("1", unit) for unit in _EACH.findall(text)),
+    }
 
 
 def _is_among(quantity: Quantity, values: set[Value]) -> bool:
@@ -245,6 +190,7 @@ def _forms(quantity: Quantity) -> list[set[Value]]:
     return [
         {("次/日", round(quantity.value, 3))},
         *([{part for part in parts if part[0] == "分钟"}] if "小时" in quantity.text else []),
+        *([{_value("1", "周")}] if quantity.value * 7 == 1 else []),
     ]
 
 
@@ -280,10 +226,14 @@ def _is_vague(quantity: Quantity) -> bool:
     )
 
 
-def _is_use(quantity: Quantity, places: list[int]) -> bool:
-    if quantity.unit == "次/日":
-        return any(abs(place - quantity.start) <= NEAR for place in places)
-    return _unit(quantity) in DOSES
+def _is_use(quantity: Quantity, places: list[int], given: str) -> bool:
+    if quantity.unit != "次/日":
+        return _unit(quantity) in DOSES
+    start = max(given.rfind(sign, 0, quantity.start) for sign in "，。；,;\n") + 1
+    clause = given[start : quantity.end + 4]
+    if _MEASURED.search(clause) and not any(start <= place < quantity.end for place in places):
+        return False
+    return any(abs(place - quantity.start) <= NEAR for place in places)
 
 
 # ---------------------------------------------------------------- test results
