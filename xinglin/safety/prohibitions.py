@@ -25,12 +25,14 @@ CLAUSES = re.compile(r"[。！？!?；;\n，,：:]")
 PIECES = re.compile(r"[，,：:()（）]")
 SENTENCES = re.compile(r"[。！？!?；;\n]")
 LABEL = re.compile(r"(?m)^\d[.、][ \t]*[^：:\n]{2,10}[：:]")  # the name of a point
-LONGEST = 20  # characters that say what is prohibited; text without punctuation runs on
+LONGEST = 32  # characters that say what is prohibited; text without punctuation runs on
 # Share of the words that a clause must hold:
 ENOUGH = 0.33  # of what is prohibited, where the clause warns
 WHOLE = 0.6  # of that and of whom or when it concerns
 FRONTED = 0.8  # of a thing named before the marker, as in 樟脑丸别放衣柜
 SURE = 0.7  # of what is prohibited, where the clause permits
+FULL = 0.8  # of what is prohibited, where no other prohibition can be meant
+BARE = 2.2  # weight of the words of a warning that leaves to its neighbours what it is about
 LIKE = 0.5  # of a prohibition of the rewritten answer, for the clause of the source to be where it comes from
 
 
@@ -68,7 +70,7 @@ def lost(source: str, rewritten: str) -> Iterator[tuple[str, str]]:
     said = list(_statements(rewritten))
     dropped = []
     for ban in wanted:
-        missing = [item for item in ban.items if not _is_kept(ban, item, said)]
+        missing = [item for item in ban.items if not _is_kept(ban, item, said) or _is_borrowed(ban, item, said, wanted)]
         if _is_flipped(ban, said, source):
             yield "flipped prohibition", ban.said
         elif missing and not _is_left_to_context(ban, rewritten):
@@ -92,6 +94,25 @@ def _is_kept(ban: Ban, item: Words, said: list[Statement]) -> bool:
     if wording.is_in(item, warnings, ENOUGH) and all(wording.is_in((word,), warnings, 1) for word in sure):
         return True
     return not wording.is_weak(ban.subject) and _is_kept_whole(ban.subject, item, warnings)
+
+
+def _is_borrowed(ban: Ban, item: Words, said: list[Statement], wanted: list[Ban]) -> bool:
+    """Whether only warnings speak of the item that say another prohibition of the source whole, and this one by words of that."""
+    warnings = [(one.says, wording.share(item, one.says)) for one in said if one.warns or one.stops]
+    near = [(says, share) for says, share in warnings if share >= ENOUGH]
+    if not near or any(share >= FULL for _, share in near) or any(wording.is_in(item, [one.opposes], ENOUGH) for one in said):
+        return False
+    others = [other for one in wanted if one is not ban for other in one.items if not wording.is_in(item, [_marks(other)], FULL)]
+    return all(wording.share(item, says - _used(others, says)) < ENOUGH for says, _ in near)
+
+
+def _used(items: list[Words], says: frozenset[str]) -> set[str]:
+    """What the items explain of a text that holds them whole."""
+    return {mark for item in items if wording.share(item, says) >= FULL for mark in _marks(item)}
+
+
+def _marks(item: Words) -> frozenset[str]:
+    return frozenset[str]().union(*(wording.marks(word).says for word in item))
 
 
 def _is_kept_whole(subject: Words, item: Words, warnings: list[frozenset[str]]) -> bool:
@@ -144,17 +165,27 @@ def _statements(text: str) -> Iterator[Statement]:
     for sentence in SENTENCES.split(text):
         clauses = [clause for clause in PIECES.split(sentence) if clause]
         warns = [bool(_pattern("cautions").search(clause)) for clause in clauses]
+        bare = [warning and _is_bare(clause) for warning, clause in zip(warns, clauses, strict=True)]
         for number, clause in enumerate(clauses):
             marks, permits = wording.marks(clause), _permits(clause)
-            beside = any(warns[max(0, number - 1) : number + 2])
+            listed = number and warns[number - 1] and _pattern("continued").match(clause)
+            beside = warns[number] or listed or any(bare[max(0, number - 1) : number + 2])
             stops = bool(_pattern("stopped").search(clause)) and not _pattern("against_stopping").search(clause)
-            yield Statement(marks.says, marks.opposes, beside and not permits, permits, stops)
+            yield Statement(marks.says, marks.opposes, bool(beside) and not permits, permits, stops)
+
+
+def _is_bare(clause: str) -> bool:
+    """A warning that leaves to its neighbours what it is about: 均应避免, 应注意."""
+    rest = _pattern("cautions").sub("", _markers().sub("", clause))
+    return sum(map(wording.weight, wording.words(rest))) < BARE
 
 
 def _permits(clause: str, among: bool = False) -> bool:
     """Not what is allowed only later or on a condition, nor, unless ``among``, where something is forbidden with it."""
     match = _pattern("allowed").search(clause)
-    return bool(match and not _pattern("later").search(clause[: match.start()]) and (among or not _markers().search(clause)))
+    if not match or _pattern("later").search(clause[: match.start()]):
+        return False
+    return among or not _markers().search(_pattern("no_ban_beside").sub("", clause))
 
 
 def _bans(text: str) -> Iterator[Ban]:
