@@ -102,7 +102,7 @@ def _is_borrowed(ban: Ban, item: Words, said: list[Statement], wanted: list[Ban]
     near = [(says, share) for says, share in warnings if share >= ENOUGH]
     if not near or any(share >= FULL for _, share in near) or any(wording.is_in(item, [one.opposes], ENOUGH) for one in said):
         return False
-    others = [other for one in wanted if one is not ban for other in one.items if not wording.is_in(item, [_marks(other)], FULL)]
+    others = [other for one in wanted if one is not ban for other in one.items if not wording.is_in(item, [_marks(other)], LIKE)]
     return all(wording.share(item, says - _used(others, says)) < ENOUGH for says, _ in near)
 
 
@@ -169,6 +169,8 @@ def _statements(text: str) -> Iterator[Statement]:
         for number, clause in enumerate(clauses):
             marks, permits = wording.marks(clause), _permits(clause)
             listed = number and warns[number - 1] and _pattern("continued").match(clause)
+            after = clauses[number + 1] if warns[number + 1 :][:1] == [True] else ""
+            listed = listed or (after and (_pattern("continued").match(after) or clause[-1] in "者人时"))
             beside = warns[number] or listed or any(bare[max(0, number - 1) : number + 2])
             stops = bool(_pattern("stopped").search(clause)) and not _pattern("against_stopping").search(clause)
             yield Statement(marks.says, marks.opposes, bool(beside) and not permits, permits, stops)
@@ -176,6 +178,8 @@ def _statements(text: str) -> Iterator[Statement]:
 
 def _is_bare(clause: str) -> bool:
     """A warning that leaves to its neighbours what it is about: 均应避免, 应注意."""
+    if _pattern("ends_with_ban").search(clause):
+        return True
     rest = _pattern("cautions").sub("", _markers().sub("", clause))
     return sum(map(wording.weight, wording.words(rest))) < BARE
 
