@@ -289,6 +289,12 @@ def _kind_patterns() -> list[tuple[str, re.Pattern[str]]]:
     return [(kind, re.compile(pattern)) for kind, pattern in _words()["results"].items()]
 
 
+@functools.cache
+def _told() -> list[tuple[str, re.Pattern[str]]]:
+    """Results in the words of patients and of spoken answers: 一条杠, 没事, 查到."""
+    return [(kind, re.compile(pattern)) for kind, pattern in _words()["told"].items()]
+
+
 def _kinds(text: str) -> list[str]:
     return [kind for kind, pattern in _kind_patterns() if pattern.search(text)]
 
@@ -305,6 +311,8 @@ def _reported(given: str) -> set[tuple[str, str]]:
         valued = re.findall(rf"({_words()['tests']})\D{{0,6}}\d", sentence)
         found |= {(test, kind) for test in valued for kind in ("shown", "high", "low", "normal")}
         found |= {("", kind) for clause in facts if _pattern("general_tests").search(clause) for kind in _kinds(clause)}
+        told = {kind.strip() for kind, pattern in _told() if pattern.search(sentence)}
+        found |= {(test, kind) for kind in told for test in ["", *_pattern("tests").findall(sentence)]}
     return found
 
 

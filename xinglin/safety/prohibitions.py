@@ -52,11 +52,13 @@ class Ban:
 
 @dataclass(frozen=True)
 class Statement:
-    """A clause: what it says; whether it warns, permits, or just tells to stop; the meanings it says the opposite of."""
+    """A clause: what it says; the meanings it says the opposite of; whether it warns, by itself forbids, permits, or just tells
+    to stop."""
 
     says: frozenset[str]
     opposes: frozenset[str]
     warns: bool
+    forbids: bool
     permits: bool
     stops: bool
 
@@ -128,7 +130,7 @@ def _is_flipped(ban: Ban, said: list[Statement], source: str) -> bool:
     allowed = [item for item in ban.items if wording.is_in(item, permitted, SURE)]
     if not allowed or _permits(ban.said, among=True):
         return False
-    known = [one.says for one in _statements(source) if one.permits]
+    known = [one.says for one in said if one.forbids] + [one.says for one in _statements(source) if one.permits]
     return any(not wording.is_in(item, known, SURE) for item in allowed)
 
 
@@ -173,7 +175,9 @@ def _statements(text: str) -> Iterator[Statement]:
             listed = listed or (after and (_pattern("continued").match(after) or clause[-1] in "者人时"))
             beside = warns[number] or listed or any(bare[max(0, number - 1) : number + 2])
             stops = bool(_pattern("stopped").search(clause)) and not _pattern("against_stopping").search(clause)
-            yield Statement(marks.says, marks.opposes, bool(beside) and not permits, permits, stops)
+            asks = bool(_pattern("asks").search(clause))
+            forbids = warns[number] and not permits and not asks
+            yield Statement(marks.says, marks.opposes, bool(beside) and not permits and not asks, forbids, permits, stops)
 
 
 def _is_bare(clause: str) -> bool:
@@ -229,6 +233,8 @@ def _ban(said: str, match: re.Match[str], clause: str, earlier: list[str]) -> Ba
     items, subject = _items(after), wording.words(before)
     if items:
         return Ban(said, match[0], subject, items, bool(match["strong"]))
+    if not after and not _items(before) and match[0] in {"别", "不要", "不可", "不能"}:
+        return Ban(said, match[0], (), (), strong=False)  # 千万别: of what a neighbour says
     own = wording.words(match[0] if match[0][0] == "禁" else after)
     if not _items(before) and any(word not in _bare() for word in own):
         return Ban(said, match[0], (), (own,), bool(match["strong"]))
