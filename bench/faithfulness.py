@@ -1,6 +1,6 @@
 """Claim: the faithfulness check finds at least 95 % of seeded errors and raises at most 5 % false alarms on clean rewrites.
 
-Clean rewrites: ``faithfulness_pairs.jsonl``, written by hand (未经医师审定) in nine sets. Each set was measured
+Clean rewrites: ``faithfulness_pairs.jsonl``, written by hand (未经医师审定) in ten sets. Each set was measured
 once before the rules were mended by what it showed: those figures, ``FIRST_LOOK``, are the honest ones for text the
 rules have not seen; what a set gives today only says that nothing broke. This script puts errors into each pair; it
 shares no word list with the check. ``--corpus FOLDER`` adds real consultations: there the clean rewrite is the source
@@ -173,6 +173,16 @@ FIRST_LOOK: dict[str, dict[str, Any]] = {
         "prohibitions dropped": [126, 162],
         "prohibitions flipped": [140, 162],
         "other further kinds": [473, 474],
+    },
+    # By a third hand, after the rules had been mended by the ninth.
+    "tenth": {
+        "clean": 75,
+        "false alarms": 23,
+        "found": 273,
+        "seeded": 287,
+        "prohibitions dropped": [60, 73],
+        "prohibitions flipped": [61, 73],
+        "other further kinds": [231, 235],
     },
 }
 Seed = Callable[[Pair, random.Random, list[str]], str | None]

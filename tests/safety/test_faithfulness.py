@@ -123,3 +123,53 @@ def test_comfort_and_description_are_no_prohibitions(source: str) -> None:
 )
 def test_numbers_in_other_words_are_the_same(source: str, rewritten: str) -> None:
     assert kinds(rewritten, source=source, question="") == set()
+
+
+SPELLINGS = {
+    "每日2次": ["bid", "2次/日", "2次/d", "一天两次", "日2次", "每天2回", "q12h", "每12小时1次", "早晚各一次", "一早一晚各一次"],
+    "200mg": ["200毫克", "200MG", "0.2g", "0.2克", "２００mg"],
+    "0.75片": ["四分之三片", "3/4片", "¾片"],
+    "1.5小时": ["一个半小时", "1个半小时", "90分钟", "90min", "一个半钟头"],
+    "5-10mg/kg": ["5到10毫克每公斤", "5～10毫克/公斤", "每公斤体重5至10毫克", "5~10mg/(kg·d)"],
+    "2-3个月": ["两三个月", "2到3个月", "二三个月", "2、3个月"],
+    "38.5℃": ["38.5度", "38度5", "三十八度五", "38.5°C", "38.5摄氏度"],
+    "12年": ["十二年", "12余年", "十二年多"],
+    "隔日1次": ["隔天一次", "隔一天用一次", "每两天一次", "qod", "每2日1次"],
+    "切勿抽烟": ["戒烟", "不要吸烟", "别抽烟", "请勿吸烟", "切莫吸烟", "禁止吸烟", "应避免吸烟", "不得吸烟", "远离香烟"],
+}
+
+
+@pytest.mark.parametrize(("one", "other"), [(one, other) for one, others in SPELLINGS.items() for other in others])
+def test_each_spelling_stands_for_each_other(one: str, other: str) -> None:
+    text = "布洛芬{}，饭后。"
+    assert kinds(text.format(one), source=text.format(other), question="") == set()
+    assert kinds(text.format(other), source=text.format(one), question="") == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "rewritten", "question"),
+    [
+        ("塞来昔布一天一粒200mg。", "塞来昔布200mg（1粒），每日1次。", ""),
+        ("阿仑膦酸钠70mg一周吃一片。", "阿仑膦酸钠70mg（1片），每周1次。", ""),
+        ("氨氯地平5mg，在家早晚各量一次。", "氨氯地平5mg，每日早晚测量。", ""),
+        ("补液盐一包兑250毫升温水。", "补液盐每包以250ml温水冲调。", ""),
+        ("那种一喷就通的滴鼻净不能久用。", "滴鼻净不宜长期使用。", ""),
+        ("头孢不是必须的话就停了吧。", "如头孢并非必需，建议停用。", ""),
+        ("阿托伐他汀20mg，肌肉疼就停他汀来医院。", "阿托伐他汀20mg，疼痛明显则停他汀并就诊。", ""),
+        ("过三天再测一次。", "验孕结果为阴性，3天后复测。", "验孕棒一条杠"),
+        ("观察。", "超声检查未见异常，观察。", "B超是好的"),
+        ("自己突然停药很危险，千万别。", "切勿自行突然停药。", ""),
+        ("哮喘别吃普萘洛尔，心慌吃普萘洛尔10mg。", "心慌可服普萘洛尔10mg，哮喘患者禁用普萘洛尔。", ""),
+        ("洗完翻回来，别卡住。", "洗后复位，防止嵌顿。", ""),
+        ("起床慢点，头晕别摔了。", "缓慢起床，防头晕跌倒。", ""),
+        ("长期头痛的人不能吃避孕药，抽烟的也不行。", "有头痛者、吸烟者，禁用避孕药。", ""),
+    ],
+)
+def test_spoken_advice_and_its_written_form_are_the_same(source: str, rewritten: str, question: str) -> None:
+    assert kinds(rewritten, source=source, question=question) == set()
+
+
+def test_one_warning_does_not_stand_for_two_prohibitions() -> None:
+    source = "白天别睡觉，睡前别看手机，手机别带上床。"
+    assert kinds("白天不要睡觉，睡前不要看手机，手机勿带上床。", source=source, question="") == set()
+    assert "dropped prohibition" in kinds("白天不要睡觉，手机勿带上床。", source="别喝酒，" + source, question="")

@@ -130,8 +130,14 @@ def _is_flipped(ban: Ban, said: list[Statement], source: str) -> bool:
     allowed = [item for item in ban.items if wording.is_in(item, permitted, SURE)]
     if not allowed or _permits(ban.said, among=True):
         return False
-    known = [one.says for one in said if one.forbids] + [one.says for one in _statements(source) if one.permits]
-    return any(not wording.is_in(item, known, SURE) for item in allowed)
+    before = list(_statements(source))
+    known = [one.says for one in before if one.permits]
+    return any(not wording.is_in(item, known, SURE) and _forbids(item, said) < _forbids(item, before) for item in allowed)
+
+
+def _forbids(item: Words, said: list[Statement]) -> int:
+    """How many clauses forbid it."""
+    return sum(one.forbids and wording.share(item, one.says) >= SURE for one in said)
 
 
 def _is_left_to_context(ban: Ban, rewritten: str) -> bool:
@@ -170,14 +176,14 @@ def _statements(text: str) -> Iterator[Statement]:
         bare = [warning and _is_bare(clause) for warning, clause in zip(warns, clauses, strict=True)]
         for number, clause in enumerate(clauses):
             marks, permits = wording.marks(clause), _permits(clause)
-            listed = number and warns[number - 1] and _pattern("continued").match(clause)
-            after = clauses[number + 1] if warns[number + 1 :][:1] == [True] else ""
-            listed = listed or (after and (_pattern("continued").match(after) or clause[-1] in "者人时"))
-            beside = warns[number] or listed or any(bare[max(0, number - 1) : number + 2])
+            continued = [bool(_pattern("continued").match(one)) for one in clauses[number : number + 2]]
+            listed = number > 0 and warns[number - 1] and continued[0]
+            opens = warns[number + 1 :][:1] == [True] and (continued[1] or clause[-1] in "者人时")
+            beside = warns[number] or listed or opens or any(bare[max(0, number - 1) : number + 2])
             stops = bool(_pattern("stopped").search(clause)) and not _pattern("against_stopping").search(clause)
             asks = bool(_pattern("asks").search(clause))
             forbids = warns[number] and not permits and not asks
-            yield Statement(marks.says, marks.opposes, bool(beside) and not permits and not asks, forbids, permits, stops)
+            yield Statement(marks.says, marks.opposes, beside and not permits and not asks, forbids, permits, stops)
 
 
 def _is_bare(clause: str) -> bool:
