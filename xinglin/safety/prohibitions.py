@@ -174,14 +174,16 @@ def _statements(text: str) -> Iterator[Statement]:
         clauses = [clause for clause in PIECES.split(sentence) if clause]
         warns = [bool(_pattern("cautions").search(clause)) for clause in clauses]
         bare = [warning and _is_bare(clause) for warning, clause in zip(warns, clauses, strict=True)]
+        continued = [bool(_pattern("continued").match(clause)) for clause in clauses] if any(warns) else []
         for number, clause in enumerate(clauses):
             marks, permits = wording.marks(clause), _permits(clause)
-            continued = [bool(_pattern("continued").match(one)) for one in clauses[number : number + 2]]
-            listed = number > 0 and warns[number - 1] and continued[0]
-            opens = warns[number + 1 :][:1] == [True] and (continued[1] or clause[-1] in "者人时")
+            listed = number > 0 and warns[number - 1] and continued[number]
+            opens = warns[number + 1 :][:1] == [True] and (continued[number + 1] or clause[-1] in "者人时")
             beside = warns[number] or listed or opens or any(bare[max(0, number - 1) : number + 2])
-            stops = bool(_pattern("stopped").search(clause)) and not _pattern("against_stopping").search(clause)
-            asks = bool(_pattern("asks").search(clause))
+            stops = (
+                "停" in clause and bool(_pattern("stopped").search(clause)) and not _pattern("against_stopping").search(clause)
+            )
+            asks = beside and bool(_pattern("asks").search(clause))
             forbids = warns[number] and not permits and not asks
             yield Statement(marks.says, marks.opposes, beside and not permits and not asks, forbids, permits, stops)
 
@@ -190,6 +192,8 @@ def _is_bare(clause: str) -> bool:
     """A warning that leaves to its neighbours what it is about: 均应避免, 应注意."""
     if _pattern("ends_with_ban").search(clause):
         return True
+    if len(clause) > LONGEST / 2:
+        return False
     rest = _pattern("cautions").sub("", _markers().sub("", clause))
     return sum(map(wording.weight, wording.words(rest))) < BARE
 
