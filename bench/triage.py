@@ -20,7 +20,7 @@ from xinglin.safety import triage as safety
 from xinglin.safety.triage import Alert, by_rules, triage
 
 SETS = Path(__file__).resolve().parent.parent / "tests" / "safety" / "sets"
-FOLDERS = tuple(SETS / name for name in ("first", "second", "third", "fourth", "fifth"))
+FOLDERS = tuple(SETS / name for name in ("first", "second", "third", "fourth", "fifth", "sixth"))
 sys.path.insert(0, str(SETS.parent))
 from rewordings import KINDS  # noqa: E402
 

@@ -353,7 +353,7 @@ def test_one_word_repeated_takes_no_longer() -> None:
 
 
 def test_the_sets_in_use_are_found_and_left_alone_as_they_should_be() -> None:
-    for folder in ("first", "second", "third", "fourth", "fifth"):
+    for folder in ("first", "second", "third", "fourth", "fifth", "sixth"):
         for row in rows(f"{folder}/emergency")[::12]:
             assert is_alarm(*row.get("turns", [row.get("text")])), row
         assert sum(is_alarm(*row.get("turns", [row.get("text")])) for row in rows(f"{folder}/negative")[::6]) <= 4
@@ -464,3 +464,28 @@ def test_verdicts_are_kept_without_the_text_and_not_without_end() -> None:
         module._remembered(f"感冒第{number}天")
     assert len(module._verdicts) == module.REMEMBERED
     assert all(len(digest) == 16 and verdict is None for digest, verdict in module._verdicts.items())
+
+
+def test_words_that_only_stand_near_each_other_in_a_long_everyday_story_are_no_emergency() -> None:
+    for text in (
+        "外婆手指关节变形好多年了，阴雨天酸，医生开了硫酸氨基葡萄糖胶囊，说一天吃三次，想问问饭前吃还是饭后吃",
+        "我腰不好六年了，坐久了从屁股麻到小腿，起来走走就缓过来，大小便没问题，请问游泳能不能练腰",
+        "我四十八了，有时候二十来天来一次，有时候两个月，量也少，查了FSH 38，医生说快绝经了，平时吃点什么好",
+        "妈妈膝盖疼八九年了，左边腿弯了不少，上下楼费劲，拍片说软骨磨薄了，请问打玻璃酸钠有没有用",
+    ):
+        assert triage([text]) is None, text
+
+
+def test_a_number_inside_a_code_is_no_temperature() -> None:
+    assert triage(["订单号e441c2还没发货"]) is None
+    assert (alert := triage(["从中午起一直41度"])) and alert.level in "ABC"
+
+
+def test_a_word_written_as_it_is_meant_is_never_taken_for_a_slip() -> None:
+    assert "今天" in module.normalise("所以今天还疼").plain
+    assert "今晚" in module.normalise("阿姨今晚来").plain
+
+
+def test_the_small_talk_of_a_later_turn_does_not_push_apart_what_belongs_together() -> None:
+    turns = ("刚吃了两只虾", "先说句别的，上回问的体检的事情已经办好了，多谢你们。现在舌头肿起来了，喘气都带声音")
+    assert (alert := triage(turns)) and alert.level == "A"

@@ -10,8 +10,8 @@ Two readers work together. A linear model over character n-grams (``ngrams.json`
 Rules (``triage.json``) are lists of patterns; a list counts when all its patterns match close together and every match is live:
 not negated, not past, not taught, not supposed, not told from a film. A rule that counts raises its alert unless the score says
 that nothing points to an emergency, the less the more lists count; without a rule the score must be high; a few plain statements
-(``sure``) need no score. What stands around a stretch is weighed with it: words that alarm do not make a long story an emergency.
-Words that play a symptom down are not looked at by the rules, so they cannot lower a level.
+(``sure``) need no score, in a long text next to none. What stands around a stretch is weighed with it: words that alarm do not
+make a long story an emergency. Words that play a symptom down are not looked at by the rules, so they cannot lower a level.
 """
 
 import functools
@@ -43,7 +43,10 @@ AROUND = 60  # characters beside an alarming stretch in which rules are looked f
 SURROUNDINGS = 150  # characters beside an alarming stretch that are weighed with it
 SMALL_TALK = 48  # of them, the characters at one end that may be left out, so that a greeting lowers nothing
 AGAINST = 4.0  # log-odds the surroundings may at most speak against a stretch
-CLAUSE = 16  # characters a habit or a time long past reaches where no sign ends the clause
+CLAUSE = 16  # characters a habit reaches where no sign ends the clause
+LONG = 120  # characters from which words of a sure rule may stand together by chance
+DOUBT = -0.5  # log-odds the most alarming stretch of a long text must exceed for a sure rule
+PAST = 40  # characters a time long past reaches where nothing ends the clause
 CLASSIFIER_MESSAGE = (
     "您描述的情况可能是急症。请立即拨打120，或马上到最近的医院急诊；"
     "如果有伤害自己的念头，请拨打110或全国统一心理援助热线12356（不保证24小时接通），并请身边的人陪着您。"
@@ -181,7 +184,15 @@ def _together(texts: Sequence[str]) -> Iterator[str]:
         yield text
         if before:
             yield f"{before}\n{text[:RECALLED]}"
+            if later := _after_small_talk(text):
+                yield f"{before}\n{later[:RECALLED]}"
         before = f"{before}\n{text}".lstrip()[-RECALLED:]
+
+
+def _after_small_talk(text: str) -> str:
+    """What follows a short first sentence, which must not push the rest away from the turns before; empty if there is none."""
+    first, _, rest = text.partition("。")
+    return rest if 0 < len(first) <= SMALL_TALK else ""
 
 
 def _highest(alerts: Iterable[Alert | None]) -> Alert | None:
@@ -216,7 +227,13 @@ def _turn(text: str) -> Alert | None:
     """
     normal = normalise(text)
     alarming = [_judged(normal, *place) for place in _places(normal, classifier())]
-    return _highest([_alert(sure(normal)), _alert(brief(normal)), *alarming]) or _alert(fired(normal, "C"))
+    return _highest([_alert(_credible(sure(normal), normal)), _alert(brief(normal)), *alarming]) or _alert(fired(normal, "C"))
+
+
+def _credible(rule: Rule | None, text: Text) -> Rule | None:
+    """The rule, unless it was found in a long story no stretch of which alarms: words far apart that only look like a sign."""
+    read, _ = letters(text)
+    return None if rule and len(read) > LONG and score(read, classifier()) <= DOUBT else rule
 
 
 def _judged(text: Text, start: int, end: int, value: float) -> Alert | None:
@@ -495,10 +512,20 @@ def _as_meant(plain: str, knowledge: Knowledge) -> str:
     past = 0
     for place, key in enumerate(pairwise(sounds)):
         if place >= past and key in knowledge.meant and "".join(signs[place : place + 2]) not in knowledge.real:
-            word = next((word for spoken, word in knowledge.meant[key] if sounds[place : place + len(word)] == spoken), "")
+            heard = (word for spoken, word in knowledge.meant[key] if sounds[place : place + len(word)] == spoken)
+            word = next((word for word in heard if not _cuts(signs, sounds, place + 1, place + len(word), knowledge)), "")
             signs[place : place + len(word)] = word
             past = place + len(word)
     return "".join(signs)
+
+
+def _cuts(signs: Sequence[str], sounds: Sequence[str], start: int, end: int, knowledge: Knowledge) -> bool:
+    """Whether a word written as it is meant begins from ``start`` on and ends after ``end``: in 所以今天 no 已经 is meant."""
+    return any(
+        "".join(signs[place : place + len(word)]) == word and place + len(word) > end
+        for place in range(start, end)
+        for _, word in knowledge.meant.get((sounds[place], "".join(sounds[place + 1 : place + 2])), ())
+    )
 
 
 def _sound(syllable: str) -> str:
@@ -579,7 +606,7 @@ def _silenced(text: Text, span: tuple[int, int], scopes: dict[str, re.Pattern[st
         yield "negated"
     if scopes["negation_inside"].search(plain[start:end]):
         yield "denied"
-    if _since("past", plain[clause_start:end], "lately", scopes) or (
+    if _since("past", plain[max(clause_start, start - PAST) : end], "lately", scopes) or (
         scopes["over"].search(rest) and _since("past", before, "now", scopes)
     ):
         yield "past"
