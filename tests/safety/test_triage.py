@@ -489,3 +489,9 @@ def test_a_word_written_as_it_is_meant_is_never_taken_for_a_slip() -> None:
 def test_the_small_talk_of_a_later_turn_does_not_push_apart_what_belongs_together() -> None:
     turns = ("刚吃了两只虾", "先说句别的，上回问的体检的事情已经办好了，多谢你们。现在舌头肿起来了，喘气都带声音")
     assert (alert := triage(turns)) and alert.level == "A"
+
+
+def test_talk_of_suicide_is_told_beside_another_emergency_of_the_same_turn() -> None:
+    found = module.every(["胸口像石头压着疼了半小时一身冷汗，反正我也不想活了"])
+    assert {alert.rule for alert in found} == {"heart-attack", "self-harm"}
+    assert len(module.every(["胸口像石头压着疼了半小时一身冷汗"])) == 1

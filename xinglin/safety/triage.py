@@ -37,6 +37,7 @@ TOLD_BEFORE = 160  # characters a film, a book or a lesson named before a match 
 RECALLED = 300  # characters of earlier turns read together with as many of a turn
 REMEMBERED = 4096  # turns whose verdict is kept, under a keyed digest and never as text
 STRETCHES = (10, 20, 40, 80, 160)  # characters scored as one; fixed, so that text around them changes nothing
+SELF_HARM = "self-harm"
 BRIEF = 14  # characters of a sentence in which a rule needs no score
 FULL = 20  # characters from which a stretch has its full say
 AROUND = 60  # characters beside an alarming stretch in which rules are looked for
@@ -166,11 +167,19 @@ def every(texts: Sequence[str]) -> list[Alert]:
     own = set(texts)
     for text in _together(texts):
         alert = _remembered(text)
-        if alert and (text in own or alert.rule not in found):
-            found.pop(alert.rule, None)
-            found[alert.rule] = alert
+        for one in (*_beside(alert, text), alert) if alert else ():
+            if text in own or one.rule not in found:
+                found.pop(one.rule, None)
+                found[one.rule] = one
     newest_first = list(found.values())[::-1]
     return sorted(newest_first, key=lambda alert: alert.level == "C")
+
+
+def _beside(alert: Alert, text: str) -> Iterator[Alert]:
+    """Talk of suicide in a turn that raised another alarm: the help line is told as well. A turn speaks of one sign else."""
+    rule = next(rule for rule in load().rules if rule.id == SELF_HARM)
+    if alert.rule != rule.id and _counts(rule.when, rule, normalise(text)):
+        yield Alert(rule.level, rule.id, rule.message)
 
 
 def by_rules(texts: Sequence[str]) -> Alert | None:
