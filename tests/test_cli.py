@@ -1,15 +1,18 @@
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from xinglin import cli, records
+from xinglin.data.clusters import write_sketch
 
 
 @pytest.fixture
@@ -72,6 +75,30 @@ def test_what_the_user_can_mend_is_one_line_and_exit_2(stage, monkeypatch, capsy
 def test_a_full_disk_names_the_file(stage, monkeypatch, capsys):
     assert fail(stage, monkeypatch, OSError(errno.ENOSPC, "No space left on device", "runs/t/x")) == 2
     assert capsys.readouterr().err == "xinglin: runs/t/x: No space left on device\n"
+
+
+@pytest.mark.parametrize("write", [records.write_text, lambda path, text: write_sketch(path, [text])])
+def test_whatever_fills_the_disk_names_its_file_and_says_what_to_do(stage, monkeypatch, capsys, tmp_path, write):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def run(recipe, folder):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        write(tmp_path / "f.npy", "问\x1e答" * 100)
+
+    monkeypatch.setattr(stage, "run", run)
+    try:
+        assert cli.main(["clean", str(stage.recipe)]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"xinglin: {tmp_path}/f.npy: ")
+    assert line.endswith("; free some space and run the same command again")
+    assert not (tmp_path / "f.npy").exists()
+
+
+def test_other_errors_of_a_file_pass_as_they_are():
+    with pytest.raises(PermissionError, match=r"\[Errno 13\] no: 'x'$"), records.room(Path("y")):
+        raise PermissionError(errno.EACCES, "no", "x")
 
 
 def test_interrupted_is_130_and_says_how_to_go_on(stage, monkeypatch, capsys):

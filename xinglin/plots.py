@@ -35,8 +35,9 @@ Line = dict[str, Any]
 def training_curves(lines: Sequence[Line], png: Path, page: Path) -> None:
     """Draw ``lines`` (with step, epoch, loss or eval_loss, learning_rate) to ``png`` and ``page``."""
     figure = draw(lines)
-    png.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(png, dpi=144)
+    with records.room(png):
+        png.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(png, dpi=144)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue()

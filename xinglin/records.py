@@ -7,10 +7,12 @@ In: files of question-answer rows in any of the shapes real corpora come in. Out
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,18 +97,37 @@ def iterate(path: Path) -> Iterator[Record]:
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[io.TextIOWrapper]:
     """Open ``path`` for writing text; it appears, complete and synced, only when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with room(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with open(handle, "w", encoding="utf-8", newline="") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+_ADVICE = "free some space and run the same command again"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# Polars puts the number into its text; NumPy drops it, and says only how much of an array was written.
+_FULL_TEXT = re.compile(rf"\(os error (?:{'|'.join(map(str, sorted(_FULL)))})\)|^\d+ requested and \d+ written$")
+
+
+@contextlib.contextmanager
+def room(path: Path) -> Iterator[None]:
+    """Add ``path`` and what to do to the ``OSError`` of a full disk, a spent quota or a limit on sizes; other errors pass."""
     try:
-        with open(handle, "w", encoding="utf-8", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        full = error.errno in _FULL or _FULL_TEXT.search(str(error))
+        if not full or _ADVICE in str(error):
+            raise
+        raise OSError(error.errno or errno.ENOSPC, f"{error.strerror or error}; {_ADVICE}", str(path)) from None
 
 
 def write_text(path: Path, text: str) -> None:

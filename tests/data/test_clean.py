@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from xinglin import cli, config, schema
-from xinglin.data import clean, lineage, parts
+from xinglin.data import clean, lineage, parts, progress
 from xinglin.records import Record, Rejected, finish, iterate, manifest, write_jsonl
 
 ANSWER = "多半与饮食不规律有关，先清淡饮食观察三天，若夜间痛醒、黑便或消瘦，请尽快到消化内科做胃镜检查。"
@@ -87,6 +87,17 @@ def test_batches_do_not_change_the_result(tmp_path: Path, monkeypatch: pytest.Mo
             [(value.folder / "1-clean" / name).read_bytes() for name in ("records.jsonl", "rejected.jsonl", "report.json")]
         )
     assert results[0] == results[1]
+
+
+def test_progress_of_less_than_a_batch_says_what_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(parts, "HEARD", 8)
+    monkeypatch.setattr(progress.Progress, "update", lambda bar, done, rows, note="": print(bar.task, done > 0, rows, note))
+    run(recipe(tmp_path, corpus(tmp_path, questions(20))))
+    seen = [line for line in capsys.readouterr().out.splitlines() if line.startswith("clean: preparing")]
+    assert [line.split(None, 4)[-1] for line in seen[:3]] == [f"rows.jsonl: {count} rows read" for count in (8, 16, 20)]
+    assert seen[3].split()[3] == "20"
 
 
 KILLED = """
@@ -204,6 +215,9 @@ def test_rows_with_a_benchmark_question_are_removed_and_name_it(tmp_path: Path) 
     assert rejected[0].reason.startswith("benchmark: 13 words of ")
     assert "exam.csv:2 上消化道出血可单纯表现为呕血或黑便也可两者兼有这取决于" in rejected[0].reason
     assert rejected[1].reason.startswith("benchmark: all of ")
+    folder = tmp_path / "runs/t/1-clean"
+    assert json.loads((folder / "report.json").read_text(encoding="utf-8"))["benchmarks"] == {str(exam): {"questions": 2}}
+    assert f'<td>{exam}</td><td class="n">2</td>' in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_contaminated_real_rows_are_found_among_others(tmp_path: Path, shared: Path) -> None:

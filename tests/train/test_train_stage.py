@@ -49,6 +49,28 @@ def test_missing_rows_name_the_verb(recipe):
         stage.inputs(recipe)
 
 
+def test_a_split_of_rows_that_are_no_more_is_refused(recipe):
+    clean, rewrite, split = (recipe.folder / name for name in ("1-clean", "2-rewrite", "3-split"))
+    for before, stage_folder in ((None, clean), (clean, rewrite), (rewrite, split)):
+        records.write_text(stage_folder / "records.jsonl", stage_folder.name)
+        inputs = [before / "records.jsonl"] if before else []
+        records.finish(stage_folder, records.manifest(inputs, {}), [], {})
+    assert len(stage.inputs(recipe)) == 2
+    records.write_text(rewrite / "records.jsonl", "other answers")
+    with pytest.raises(ValueError, match=r"3-split is older than .*2-rewrite: run `xinglin split`$"):
+        stage.inputs(recipe)
+    records.write_text(clean / "records.jsonl", "other rows")
+    with pytest.raises(
+        ValueError, match=r"2-rewrite is older than .*1-clean: run `xinglin rewrite`, or delete .*2-rewrite; then"
+    ):
+        stage.inputs(recipe)
+    shutil.rmtree(rewrite)
+    with pytest.raises(ValueError, match=r"3-split is older than .*1-clean: run `xinglin split`$"):
+        stage.inputs(recipe)
+    shutil.rmtree(clean)
+    assert len(stage.inputs(recipe)) == 2
+
+
 @pytest.mark.parametrize("name", ["qwen2.5-7b-lora", "qwen2.5-7b-qlora", "qwen2.5-0.5b-laptop"])
 def test_the_recipes_for_qwen_train_on_a_local_folder_of_the_same_architecture(tmp_path, tiny, name):
     path = Path(__file__).parents[2] / "recipes" / f"{name}.yaml"

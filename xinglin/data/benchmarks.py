@@ -57,6 +57,7 @@ class Benchmarks:
         found = {path: list(_items(path)) for path in files}
         for path in (path for path, items in found.items() if not items):
             raise ValueError(f"{path}: no question found in it; name its column question")
+        self.counts = {str(path): len(items) for path, items in found.items()}
         self.items = [item for items in found.values() for item in items]
         long = [number for number, item in enumerate(self.items) if len(_WORD.findall(item.text)) >= WORDS]
         short = sorted(set(range(len(self.items))) - set(long))

@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     work_through = _on_cluster if recipe.clean.engine == "ray" else _here
     found = work_through(jobs, options, work)
     tally = parts.tally(found, work)
+    tally.benchmarks = options.benchmarks.counts
     outputs = [folder / name for name in ("records.jsonl", "rejected.jsonl", "report.json", "report.html")]
     parts.join(found, "kept", outputs[0])
     parts.join(found, "lost", outputs[1])
@@ -85,12 +87,18 @@ def _prepare(jobs: Sequence[Job], options: Options, work: Path) -> list[Part]:
     with Progress("clean: preparing", sum(job.path.stat().st_size for job in jobs)) as progress:
         for job in jobs:
             position = reading.Position()
-            for part, count in parts.prepare_job(job, options, work, position):
+            heard = partial(_show_reading, progress, job.path.name)
+            for part, count in parts.prepare_job(job, options, work, position, heard):
                 found.append(part)
                 rows += count
                 progress.update(before + position.bytes, rows)
             before += job.path.stat().st_size
     return found
+
+
+def _show_reading(progress: Progress, name: str, read: int) -> None:
+    """What is seen before a batch is prepared, and all that is seen of a corpus smaller than one."""
+    progress.update(progress.done, progress.rows, f"{name}: {read:,} rows read")
 
 
 def _on_cluster(jobs: Sequence[Job], options: Options, work: Path) -> list[Part]:

@@ -18,11 +18,10 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from xinglin import schema
+from xinglin import records, schema
 from xinglin.data.duplicates import BANDS, Components, Hashes, Positions, band_hashes, jaccard, join_candidates
 from xinglin.data.normalise import TURN
 from xinglin.data.progress import Progress
-from xinglin.records import digest
 
 
 class Places:
@@ -69,8 +68,9 @@ class Places:
 def write_texts(good: Path, rows: pl.DataFrame) -> None:
     """The texts of a part one after the other, and of each row (3, rows): where its text ends in bytes, its line, its marks."""
     index = rows.select(pl.col("text").str.len_bytes().cum_sum(), "row", pl.col("kinds").str.count_matches(r"\S+"))
-    np.save(good.with_suffix(".index.npy"), index.to_numpy().T.astype(np.int64))
-    good.with_suffix(".text").write_bytes("".join(rows["text"]).encode())
+    with records.room(good.with_suffix(".text")):
+        np.save(good.with_suffix(".index.npy"), index.to_numpy().T.astype(np.int64))
+        good.with_suffix(".text").write_bytes("".join(rows["text"]).encode())
 
 
 class Fates(NamedTuple):
@@ -81,7 +81,7 @@ class Fates(NamedTuple):
     def group(self, number: int, text: str) -> str:
         """Name of a row's question group: the hash of its earliest question, so that it stays when rows are added behind."""
         earliest = int(self.groups[number])
-        return digest(text.split(TURN)[-2] if earliest == number else self.places.question(earliest))
+        return records.digest(text.split(TURN)[-2] if earliest == number else self.places.question(earliest))
 
 
 def write_sketch(path: Path, texts: Sequence[str]) -> None:
@@ -89,7 +89,8 @@ def write_sketch(path: Path, texts: Sequence[str]) -> None:
     questions = [text.split(TURN)[-2] for text in texts]
     columns = [_exact(texts), *band_hashes(texts).T, _exact(questions), *band_hashes(questions).T]
     temporary = path.with_suffix(".part.npy")
-    np.save(temporary, np.stack(columns) if texts else np.empty((2 + 2 * BANDS, 0), np.uint64))
+    with records.room(path):
+        np.save(temporary, np.stack(columns) if texts else np.empty((2 + 2 * BANDS, 0), np.uint64))
     temporary.replace(path)
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xinglin import reading
+from xinglin import reading, records
 from xinglin.data import clusters, parts
 from xinglin.data.batches import Options
 from xinglin.data.duplicates import BANDS, Components, Positions, candidates, grams, overlap
@@ -74,7 +74,9 @@ def shares(jobs: Sequence[Job], cores: int) -> list[Job]:
 
 def prepare(job: Job, options: Options, work: Path) -> list[tuple[str, str]]:
     """Source and stem of every part of a job."""
-    return [(part.source, str(part.stem)) for part, _ in parts.prepare_job(job, options, work, reading.Position())]
+    return [
+        (part.source, str(part.stem)) for part, _ in parts.prepare_job(job, options, work, reading.Position(), lambda _: None)
+    ]
 
 
 def find(cluster: Cluster, found: Sequence[Part], work: Path, threshold: float) -> clusters.Fates:
@@ -88,7 +90,7 @@ def find(cluster: Cluster, found: Sequence[Part], work: Path, threshold: float) 
 
 def _chosen(cluster: Cluster, roots: Positions, places: clusters.Places, work: Path) -> Positions:
     """``clusters.choose``, the rows of the clusters read by tasks."""
-    np.save(work / "roots.npy", roots)
+    _save(work / "roots.npy", roots)
     copied = clusters.copies(roots)
     starts = range(0, len(copied), CHUNK)
     best = np.arange(len(roots))
@@ -110,10 +112,10 @@ def _joined(
     joined, single = clusters.join_exact(clusters.column(sketches, first))
     if threshold == 1:
         return joined
-    np.save(work / "single.npy", single)
+    _save(work / "single.npy", single)
     files = list(cluster.each("pairing", lambda band: _candidates(sketches, work, first + 1 + band), range(BANDS)))
     keys = np.unique(np.concatenate([np.load(file) for file in files]))
-    np.save(work / "keys.npy", keys)
+    _save(work / "keys.npy", keys)
     chunks = range(0, len(keys), CHUNK)
     total = len(joined.parent)
     for verified in cluster.each("verifying", partial(_verified, places.paths, work, first, total, threshold), chunks):
@@ -127,7 +129,7 @@ def _candidates(sketches: Sequence[Path], work: Path, index: int) -> str:
     column, single = clusters.column(sketches, index), np.load(work / "single.npy")
     pairs = [found[:, 0] * len(column) + found[:, 1] for found in candidates(column[single], single)]
     path = work / f"pairs-{index}.npy"
-    np.save(path, np.unique(np.concatenate(pairs)))
+    _save(path, np.unique(np.concatenate(pairs)))
     return str(path)
 
 
@@ -139,5 +141,10 @@ def _verified(good: Sequence[Path], work: Path, first: int, total: int, threshol
     pairs = (divmod(key, total) for key in keys.tolist())
     similar = [overlap(grams(text(one)), grams(text(other))) >= threshold for one, other in pairs]
     path = work / f"verified-{first}-{start}.npy"
-    np.save(path, keys[np.array(similar, bool)])
+    _save(path, keys[np.array(similar, bool)])
     return str(path)
+
+
+def _save(path: Path, numbers: Positions) -> None:
+    with records.room(path):
+        np.save(path, numbers)

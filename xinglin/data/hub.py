@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from xinglin import records
 from xinglin.config import DEMO, Recipe
 
 _NAME = re.compile(r"(?P<hub>hf|modelscope)://(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<split>[\w.-]+))?")
@@ -51,7 +52,8 @@ def _fetch(hub: str, name: str, revision: str | None, split: str, path: Path) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
     try:
-        datasets.load_dataset(**load(), split=split).to_parquet(str(temporary))
+        with records.room(path):
+            datasets.load_dataset(**load(), split=split).to_parquet(str(temporary))
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError, *failures) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise

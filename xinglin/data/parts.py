@@ -14,7 +14,7 @@ A file that is there is finished, so that a killed run goes on behind it.
 import functools
 import heapq
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ from xinglin.records import Record, Rejected
 from xinglin.shapes import Dialogue, Unreadable
 
 BATCH = 50_000  # rows; what a killed run does again at most
+HEARD = 1000  # rows; after so many read, progress is told
 
 
 class Job(NamedTuple):
@@ -54,9 +55,14 @@ class Part(NamedTuple):
         return self.stem.with_name(f"{self.stem.name}.{suffix}")
 
 
-def prepare_job(job: Job, options: Options, work: Path, position: reading.Position) -> Iterator[tuple[Part, int]]:
-    """The parts of a job, prepared and sketched, with their rows; parts that are there are not made again."""
-    rows = reading.dialogues(job.path, options.clean.columns, job.kind, position)
+def prepare_job(
+    job: Job, options: Options, work: Path, position: reading.Position, heard: Callable[[int], None]
+) -> Iterator[tuple[Part, int]]:
+    """The parts of a job, prepared and sketched, with their rows; parts that are there are not made again.
+
+    ``heard`` is told while a file is being read, how many of its rows have been.
+    """
+    rows = _heard(reading.dialogues(job.path, options.clean.columns, job.kind, position), heard)
     number = 0
     while batch := list(islice(rows, BATCH)):
         if number % job.of == job.first:
@@ -64,6 +70,15 @@ def prepare_job(job: Job, options: Options, work: Path, position: reading.Positi
             _prepare(part, batch, options)
             yield part, len(batch)
         number += 1
+
+
+def _heard(rows: Iterator[Dialogue | Unreadable], heard: Callable[[int], None]) -> Iterator[Dialogue | Unreadable]:
+    count = 0
+    for count, row in enumerate(rows, 1):
+        yield row
+        if count % HEARD == 0:
+            heard(count)
+    heard(count)
 
 
 def _prepare(part: Part, batch: Sequence[Dialogue | Unreadable], options: Options) -> None:
@@ -81,7 +96,8 @@ def _prepare(part: Part, batch: Sequence[Dialogue | Unreadable], options: Option
 def _write(rows: pl.DataFrame, path: Path) -> None:
     """Whole or not at all."""
     temporary = path.with_name(f"{path.name}.part")
-    rows.write_ipc(temporary)
+    with records.room(path):
+        rows.write_ipc(temporary)
     temporary.replace(path)
 
 
@@ -105,7 +121,8 @@ def _height(path: Path) -> int:
 
 def write_fates(work: Path, fates: clusters.Fates) -> None:
     for name, numbers in (("best", fates.best), ("groups", fates.groups)):
-        np.save(work / f"{name}.npy", numbers)
+        with records.room(work / f"{name}.npy"):
+            np.save(work / f"{name}.npy", numbers)
 
 
 def write_outcome(parts: Sequence[Part], number: int) -> int:

@@ -18,7 +18,7 @@ class Progress:
         self.started = self.shown = time.monotonic()
         self.done = self.rows = 0
         self.console = Console(stderr=True, highlight=False)
-        self.interval = 0.5 if self.console.is_terminal else 10.0
+        self.interval = 0.1 if self.console.is_terminal else 10.0
 
     def __enter__(self) -> "Progress":
         return self
@@ -27,13 +27,13 @@ class Progress:
         if self.console.is_terminal:
             self.console.file.write("\r\x1b[K")
 
-    def update(self, done: int, rows: int) -> None:
-        """``done`` of the total, and ``rows`` so far."""
-        now = time.monotonic()
+    def update(self, done: int, rows: int, note: str = "") -> None:
+        """``done`` of the total, and ``rows`` so far; ``note`` stands behind them."""
+        now, self.done, self.rows = time.monotonic(), done, rows
         if now - self.shown < self.interval:
             return
-        self.shown, self.done, self.rows = now, done, rows
-        line = self.line(now - self.started)
+        self.shown = now
+        line = self.line(now - self.started) + f"  {note}" * bool(note)
         self.console.file.write(f"\r\x1b[K{line}" if self.console.is_terminal else f"{line}\n")
         self.console.file.flush()
 

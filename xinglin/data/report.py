@@ -36,6 +36,7 @@ class Tally:
     departments: Counter[str] = field(default_factory=Counter)
     lengths: Counter[int] = field(default_factory=Counter)  # estimated tokens of the whole prompt and answer
     turns: Counter[int] = field(default_factory=Counter)
+    benchmarks: dict[str, int] = field(default_factory=dict)  # questions read of each benchmark file
     complete: int = 0
     groups: int = 0  # question groups of the rows kept, ...
     grouped: int = 0  # ... and the rows among them that share theirs with another
@@ -96,6 +97,7 @@ class Tally:
                 }
                 for name, count in self.reasons.most_common()
             },
+            "benchmarks": {name: {"questions": count} for name, count in self.benchmarks.items()},
             "personal_data": dict(self.personal.most_common()),
             "departments": dict(self.departments.most_common()),
             "groups": self.groups,
@@ -155,6 +157,7 @@ def page(tally: Tally, kinds: Mapping[str, Kind], max_length: int, name: str) ->
     sections = (
         ("数据流", _flow(tally)),
         ("来源文件", _files(tally, kinds)),
+        ("评测题", _benchmarks(tally)),
         ("各项过滤与示例", _filters(tally)),
         ("长度", _lengths(tally, max_length)),
         ("重复与问题分组", _duplicates(tally)),
@@ -205,6 +208,14 @@ def _files(tally: Tally, kinds: Mapping[str, Kind]) -> str:
         for name, kind in kinds.items()
     ]
     return _table(("文件", "格式", "编码", "读入", "保留", "比例"), rows, numbers=3)
+
+
+def _benchmarks(tally: Tally) -> str:
+    if not tally.benchmarks:
+        return "<p>没有给出评测题文件（clean.decontaminate），因此没有与任何评测题比对。</p>"
+    rows = [(escape(name), f"{count:,}") for name, count in tally.benchmarks.items()]
+    removed = f"<p>与其中题目重合而剔除的数据：{tally.reasons['benchmark']:,} 行。</p>"
+    return _table(("评测题文件", "读出的题目"), rows, numbers=1) + removed
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from xinglin import records
 from xinglin.schema import Message
 
 Result = dict[str, Any]
@@ -79,7 +80,7 @@ def collect(
         _say_plan(path, todo, wanted, found)
     path.parent.mkdir(parents=True, exist_ok=True)
     done, started = 0, time.monotonic()
-    with open(path, "a", encoding="utf-8") as file:
+    with records.room(path), open(path, "a", encoding="utf-8") as file:
         while done < len(todo):
             batch = todo[done : done + batch_size]
             results = _call(call, [work.messages for work in batch], path)

@@ -76,7 +76,7 @@ class Log(TrainerCallback):
             "tokens_per_second": round(rate, 1), "memory_gib": round(peak_memory() / 2**30, 2),
         }  # fmt: skip
         if processes.first():
-            with open(self.path, "a", encoding="utf-8") as file:
+            with records.room(self.path), open(self.path, "a", encoding="utf-8") as file:
                 file.write(records.to_json(line) + "\n")
         self.seen.append(line)
         if args.disable_tqdm:

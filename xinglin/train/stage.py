@@ -11,6 +11,7 @@ import importlib.util
 import shutil
 import subprocess
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def inputs(recipe: Recipe) -> list[Path]:
     for path in paths:
         if not path.is_file():
             raise ValueError(f"train: {path} is missing; `xinglin split` writes it")
+    refuse_older(recipe)
     if recipe.train.objective in preference.OBJECTIVES and preference.originals(recipe).is_file():
         paths.append(preference.originals(recipe))
     if recipe.train.replay is not None:
@@ -78,6 +80,19 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     facts = {**describe(train, validation, lines), "made_with": origin(recipe)}
     records.write_text(folder / "adapter" / "README.md", card.adapter_card(recipe, facts))
     return [*write_curves(folder, lines), folder / "log.jsonl", *sorted((folder / "adapter").iterdir())], facts
+
+
+def refuse_older(recipe: Recipe) -> None:
+    """Raise ``ValueError`` where a finished stage before this one was made of other rows than now stand before it.
+
+    A split without a manifest was written by hand, and one whose corpus is gone has nothing to be older than: both are taken.
+    """
+    stages = [recipe.folder / name for name in ("1-clean", "2-rewrite", "3-split")]
+    finished = [stage for stage in stages if (stage / "manifest.json").exists()]
+    for earlier, later in pairwise(finished):
+        if not records.made_from(later, earlier / "records.jsonl"):
+            advice = "" if later == stages[-1] else f", or delete {later}; then `xinglin split`"
+            raise ValueError(f"train: {later} is older than {earlier}: run `xinglin {later.name[2:]}`{advice}")
 
 
 def divide(recipe: Recipe) -> None:
