@@ -111,7 +111,7 @@ _FORM = (
 )
 _WORD = r"[一-鿿A-Za-z]"
 _SHAPED = re.compile(
-    rf"(?P<head>{_WORD}{{0,5}})(?P<stem>{_STEM})(?P<tail>(?:(?<=头孢|磺胺){_WORD}{{1,2}})?[钠钾钙镁锌酯醇]?)|(?P<form>{_WORD}{{2,8}})(?:{_FORM})|"
+    rf"(?P<head>{_WORD}{{0,5}})(?P<stem>{_STEM})(?P<tail>(?:(?<=头孢|磺胺){_WORD}{{1,2}})?(?:[钠钾钙镁锌酯醇]|定(?![期时量在]))?)|(?P<form>{_WORD}{{2,8}})(?:{_FORM})|"
     rf"(?<=[服吃用])(?P<pill>{_WORD}{{3,7}}?)(?:片|丸)"
 )
 _HINT = re.compile(rf"{_STEM}|{_FORM}|片|丸")  # most texts have none, and the search for a whole shape is slow

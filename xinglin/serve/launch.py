@@ -122,4 +122,6 @@ def upstream(recipe: Recipe) -> Upstream:
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    """A line on stderr, in one piece: the model is loaded by a thread that has something to say as well."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
