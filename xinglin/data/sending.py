@@ -28,7 +28,7 @@ from xinglin.schema import Message
 
 BACKOFF = 1.0  # seconds before the second try; doubles, with jitter, up to LONGEST
 LONGEST = 60.0
-SPARE = 1.05  # workers for each request that may be in flight
+SPARE = 1.25  # workers for each request that may be in flight
 INTERRUPTED = "interrupted"
 STREAK = 20  # rows that fail one after the other before the run stops
 
@@ -58,9 +58,11 @@ class Sender:
         self.done: Counter[str] = Counter()
         self.finished: deque[float] = deque(maxlen=10_000)
         self._streak = self.answers = 0
+        self._judging = asyncio.Lock()
 
     async def work(self) -> None:
-        """Workers share one stream of rows; none waits for another. A few more than may be in flight: some wait for the disk."""
+        """Workers share one stream of rows; none waits for another. More than may be in flight: some have an answer to judge or
+        wait for the disk."""
         tasks = self._tasks()
         workers = min(int(self.job.settings.concurrency * SPARE), self.todo)
         showing = asyncio.create_task(progress.show(self))
@@ -104,7 +106,7 @@ class Sender:
             reply, entry = await self._ask(http, self.job.endpoint, messages, room, entry, warm)
             if reply is None:
                 return None
-            verdict = rules.judge_reply(self.job, task.question, task.source, reply)
+            verdict = await self._judge(task, reply)
             if not verdict.kind and self.job.judge:
                 verdict, entry = await self._second_opinion(http, task, reply.text, verdict, entry)
             entry = _noted(entry, self.job, reply, verdict)
@@ -120,6 +122,12 @@ class Sender:
             await self._pause(verdict.kind, met[verdict.kind], reply)
             if self._halt.is_set():
                 return None
+
+    async def _judge(self, task: Task, reply: llm.Reply) -> Verdict:
+        """One answer between two looks at the network: a request whose turn has come does not wait until all answers are judged."""
+        async with self._judging:
+            await asyncio.sleep(0)
+            return rules.judge_reply(self.job, task.question, task.source, reply)
 
     async def _finish(self, entry: Entry) -> None:
         await self.journal.put(entry)

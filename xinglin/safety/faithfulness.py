@@ -58,7 +58,7 @@ def check(question: str, source: str, rewritten: str) -> list[Finding]:
         *_numbers(given, source, rewritten),
         *_results(given, rewritten),
         *_certainty(given, source, rewritten),
-        *prohibitions.lost(source, rewritten),
+        *prohibitions.lost(source, rewritten, question),
         *_sides(given, source, rewritten),
         *_people(given, source, rewritten),
     ]

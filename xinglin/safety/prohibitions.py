@@ -33,6 +33,7 @@ FRONTED = 0.8  # of a thing named before the marker, as in 樟脑丸别放衣柜
 SURE = 0.7  # of what is prohibited, where the clause permits
 FULL = 0.8  # of what is prohibited, where no other prohibition can be meant
 BARE = 2.2  # weight of the words of a warning that leaves to its neighbours what it is about
+REPEATED = 0.75  # of the marks of a clause, for it to be the repetition of another
 LIKE = 0.5  # of a prohibition of the rewritten answer, for the clause of the source to be where it comes from
 
 
@@ -48,6 +49,7 @@ class Ban:
     subject: Words
     items: tuple[Words, ...]
     strong: bool
+    origin: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,18 @@ class Statement:
     stops: bool
 
 
-def lost(source: str, rewritten: str) -> Iterator[tuple[str, str]]:
+def lost(source: str, rewritten: str, question: str = "") -> Iterator[tuple[str, str]]:
     """Prohibitions of ``source`` that ``rewritten`` drops or turns into a permission."""
     wanted = [ban for ban in _bans(source) if ban.strong]
     if not wanted:
         return
     rewritten = LABEL.sub("", rewritten)
     said = list(_statements(rewritten))
+    given = _clauses(f"{question}\n{source}")
     dropped = []
     for ban in wanted:
-        missing = [item for item in ban.items if not _is_kept(ban, item, said) or _is_borrowed(ban, item, said, wanted)]
+        own = [one for one in said if not _is_repeated(one, ban, given)]
+        missing = [item for item in ban.items if not _is_kept(ban, item, own) or _is_borrowed(ban, item, own, wanted)]
         if _is_flipped(ban, said, source):
             yield "flipped prohibition", ban.said
         elif missing and not _is_left_to_context(ban, rewritten):
@@ -80,6 +84,31 @@ def lost(source: str, rewritten: str) -> Iterator[tuple[str, str]]:
     unsure = sum(not sure for _, sure in dropped)
     spare = _spare(rewritten, source, wanted) if unsure else 0
     yield from (("dropped prohibition", ban) for ban, sure in dropped if sure or unsure > spare)
+
+
+def _clauses(text: str) -> list[str]:
+    return [clause for sentence in SENTENCES.split(text) for clause in PIECES.split(sentence) if clause]
+
+
+def _is_repeated(one: Statement, ban: Ban, given: list[str]) -> bool:
+    """Whether the clause just repeats one of question or source that does not forbid what the ban does: 整片吞 is there beside 不可嚼碎."""
+    if not (one.warns or one.opposes):
+        return False
+    own = max(_overlap(one.says, wording.marks(clause).says) for clause in ban.origin)
+    return any(
+        (shared := _overlap(one.says, wording.marks(clause).says)) >= REPEATED and shared > own and not _tells(clause, ban)
+        for clause in given
+        if clause not in ban.origin
+    )
+
+
+def _tells(clause: str, ban: Ban) -> bool:
+    says = wording.marks(clause).says
+    return bool(_marker(clause)) and any(wording.share(item, says) >= FULL for item in ban.items)
+
+
+def _overlap(some: frozenset[str], others: frozenset[str]) -> float:
+    return len(some & others) / len(some)
 
 
 def _is_kept(ban: Ban, item: Words, said: list[Statement]) -> bool:
@@ -242,14 +271,14 @@ def _ban(said: str, match: re.Match[str], clause: str, earlier: list[str]) -> Ba
     after = _pattern("reason").split(after)[0][:LONGEST]
     items, subject = _items(after), wording.words(before)
     if items:
-        return Ban(said, match[0], subject, items, bool(match["strong"]))
+        return Ban(said, match[0], subject, items, bool(match["strong"]), (said,))
     if not after and not _items(before) and match[0] in {"别", "不要", "不可", "不能"}:
-        return Ban(said, match[0], (), (), strong=False)  # 千万别: of what a neighbour says
+        return Ban(said, match[0], (), (), strong=False, origin=(said,))  # 千万别: of what a neighbour says
     own = wording.words(match[0] if match[0][0] == "禁" else after)
     if not _items(before) and any(word not in _bare() for word in own):
-        return Ban(said, match[0], (), (own,), bool(match["strong"]))
+        return Ban(said, match[0], (), (own,), bool(match["strong"]), (said,))
     told = (_items(text[-LONGEST:]) for text in (before, *reversed(earlier)) if not _pattern("permissions").search(text))
-    return Ban(said, match[0], (), next(filter(None, told), (own,) if own else ()), bool(match["strong"]))
+    return Ban(said, match[0], (), next(filter(None, told), (own,) if own else ()), bool(match["strong"]), (said, *earlier))
 
 
 def _items(text: str) -> tuple[Words, ...]:
