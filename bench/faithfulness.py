@@ -59,9 +59,11 @@ CERTAIN = (
 MASS = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)(?=\s*(?:mg|g|ml|毫克|克|毫升|μg|微克|IU|单位|片|粒)(?![A-Za-z/]))")
 UNIT = re.compile(r"(?<=\d)\s*(mg|g|毫克|克)(?![A-Za-z/])")
 OTHER = {"mg": "g", "g": "mg", "毫克": "克", "克": "毫克"}
+# Not where it asks (要不要), leaves open (不能排除), denies (不算禁忌) or reassures (不要紧张).
 FORBID = re.compile(
-    r"(?<!无需)(?<!不必)(?<!不用)(?<!盲目)(?:禁用|禁止|禁食|禁酒|不要|不可|不能(?!成句|免除|平卧|控制|缓解|忍受|[治确排自上抬伸]|负重|进食|耐受)|"
-    r"不宜|不得|避免|切勿|忌|慎用|勿|戒(?!指))"
+    r"(?<!无需)(?<!不必)(?<!不用)(?<!盲目)(?<!避)(?<!不算)(?<!没有)(?:禁用|禁止|禁食|禁酒|(?<!要)不要(?![紧担慌怕忧]|(?:太|过于|过度|有)?[紧担慌怕忧恐]|[^，。]{0,2}吓)|"
+    r"不可(?!能|避免)|不能(?!成句|免除|平卧|控制|缓解|忍受|[治确排自上抬伸]|负重|进食|耐受|维持|够?(?:完全|绝对|单凭)?(?:排除|下结论|确定|确认|确诊|治愈|根治|治好|被治|把|有))(?<!能不能)|"
+    r"不宜|(?<!舍)不得|避免|切勿|忌|慎用|勿|戒(?!指|几))"
 )
 
 
@@ -99,12 +101,20 @@ def other_unit(pair: Pair, rng: random.Random, names: list[str]) -> str | None:
 
 
 def drop_prohibition(pair: Pair, rng: random.Random, names: list[str]) -> str | None:
+    """Without one prohibition, however often it is said."""
     pieces = re.split(r"(?<=[，。；！？\n])", pair[2])
     found = [number for number, piece in enumerate(pieces) if FORBID.search(piece)]
     if not found:
         return None
-    del pieces[rng.choice(found)]
-    return "".join(pieces)
+    dropped = rng.choice(found)
+    said = _pairs(pieces[dropped])
+    again = {number for number in found if len(said & _pairs(pieces[number])) >= len(said) / 2}
+    return "".join(piece for number, piece in enumerate(pieces) if number not in again | {dropped})
+
+
+def _pairs(text: str) -> set[str]:
+    text = re.sub(r"\W", "", text)
+    return {text[start : start + 2] for start in range(len(text) - 1)}
 
 
 def flip_prohibition(pair: Pair, rng: random.Random, names: list[str]) -> str | None:

@@ -173,3 +173,40 @@ def test_one_warning_does_not_stand_for_two_prohibitions() -> None:
     source = "白天别睡觉，睡前别看手机，手机别带上床。"
     assert kinds("白天不要睡觉，睡前不要看手机，手机勿带上床。", source=source, question="") == set()
     assert "dropped prohibition" in kinds("白天不要睡觉，手机勿带上床。", source="别喝酒，" + source, question="")
+
+
+COPIED = (
+    "控释片整片吞，千万不可掰开、嚼碎。每周减一次，减到没有为止，不要自己突然停。大人嚼过的食物不要喂给孩子，餐具煮沸15分钟。"
+)
+
+
+@pytest.mark.parametrize("dropped", ["千万不可掰开、嚼碎", "不要自己突然停", "大人嚼过的食物不要喂给孩子"])
+def test_in_an_answer_in_the_sources_words_what_stands_beside_a_prohibition_does_not_stand_for_it(dropped: str) -> None:
+    assert kinds(COPIED, source=COPIED, question="") == set()
+    rewritten = COPIED.replace(dropped, "").replace("，。", "。").replace("。，", "。")
+    assert kinds(rewritten, source=COPIED, question="") == {"dropped prohibition"}
+
+
+@pytest.mark.parametrize(
+    ("said", "turned"), [("不可掰开", "可以掰开"), ("不要自己突然停", "可以自己突然停"), ("不要喂", "可以喂")]
+)
+def test_a_permission_in_the_place_of_a_prohibition_is_found(said: str, turned: str) -> None:
+    assert "flipped prohibition" in kinds(COPIED.replace(said, turned), source=COPIED, question="")
+
+
+@pytest.mark.parametrize(
+    ("question", "source", "rewritten"),
+    [
+        ("上周查出脂肪肝。", "少喝酒。", "患者已诊断为脂肪肝，少喝酒。"),
+        ("会不会复发？", "定期复查。", "询问会不会复发。定期复查。"),
+        ("拍片说没骨折。", "先冰敷。", "拍片显示没有骨折，先冰敷。"),
+        ("体检的时候得了高血压。", "少吃盐。", "体检报告提示高血压。少吃盐。"),
+        ("女.22岁.怎么办", "多休息。", "患者女，22岁。多休息。"),
+    ],
+)
+def test_what_the_patient_reports_may_be_said_again(question: str, source: str, rewritten: str) -> None:
+    assert kinds(rewritten, source=source, question=question) == set()
+
+
+def test_a_disease_the_patient_only_fears_is_no_diagnosis() -> None:
+    assert "new certainty" in kinds("患者已诊断为脂肪肝，少喝酒。", source="少喝酒。", question="担心是不是脂肪肝。")

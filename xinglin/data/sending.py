@@ -28,7 +28,7 @@ from xinglin.schema import Message
 
 BACKOFF = 1.0  # seconds before the second try; doubles, with jitter, up to LONGEST
 LONGEST = 60.0
-SPARE = 1.25  # workers for each request that may be in flight
+SPARE = 1.1  # workers for each request that may be in flight
 INTERRUPTED = "interrupted"
 STREAK = 20  # rows that fail one after the other before the run stops
 
@@ -124,7 +124,7 @@ class Sender:
                 return None
 
     async def _judge(self, task: Task, reply: llm.Reply) -> Verdict:
-        """One answer between two looks at the network: a request whose turn has come does not wait until all answers are judged."""
+        """One answer between two looks at the network: the next request does not wait until all answers are judged."""
         async with self._judging:
             await asyncio.sleep(0)
             return rules.judge_reply(self.job, task.question, task.source, reply)

@@ -239,7 +239,7 @@ def _is_use(quantity: Quantity, places: list[int], given: str) -> bool:
 # ---------------------------------------------------------------- test results
 
 
-ECHO = 0.4  # share of the character pairs
+ECHO, SAME = 0.4, 0.8  # shares of the character pairs
 
 
 def _results(given: str, rewritten: str) -> Iterator[Found]:
@@ -251,9 +251,9 @@ def _results(given: str, rewritten: str) -> Iterator[Found]:
     known = _reported(given)
     for clause, results in found:
         for test, value in results:
-            stated = (test, value) in known or (not test and bool(known))
             shown = re.split(_words()["results"]["shown"], clause)[-1]
-            if not stated or (value == "shown" and not _echoes(shown, given)):
+            stated = (test, value) in known or (not test and (bool(known) or not shown or _is_told(shown, given)))
+            if not _is_repeated(test, shown, given) and (not stated or (value == "shown" and not _echoes(shown, given))):
                 yield "new result", clause.strip()
     if match and not known and match[0] not in given:
         yield "new result", match[0]
@@ -265,9 +265,9 @@ def _names() -> tuple[dict[str, str], re.Pattern[str]]:
 
 
 def _one_name(text: str) -> str:
-    """Tests under one name each."""
+    """Tests under one name each, and one word for what is not there."""
     plain, pattern = _names()
-    return pattern.sub(lambda match: plain[match[0]], text)
+    return pattern.sub(lambda match: plain[match[0]], text).replace("没有", "没")
 
 
 def _result(clause: str) -> list[tuple[str, str]]:
@@ -278,10 +278,15 @@ def _result(clause: str) -> list[tuple[str, str]]:
     return [(test, kind) for kind in _kinds(clause) for test in tests or [""]]
 
 
-def _echoes(said: str, text: str) -> bool:
+def _is_repeated(test: str, shown: str, given: str) -> bool:
+    """Whether question or source name the test, and what it shows in the same words."""
+    return bool(shown) and test in given and _echoes(shown, given, SAME)
+
+
+def _echoes(said: str, text: str, least: float = ECHO) -> bool:
     """Whether ``text`` says the same in about these words."""
     pairs = [said[start : start + 2] for start in range(len(said) - 1)]
-    return sum(pair in text for pair in pairs) >= ECHO * len(pairs)
+    return sum(pair in text for pair in pairs) >= least * len(pairs)
 
 
 @functools.cache
@@ -323,20 +328,31 @@ def _certainty(given: str, source: str, rewritten: str) -> Iterator[Found]:
     allowed = set(_claims("cure", source)) | set(_claims("diagnosis", given))
     for name in ("cure", "diagnosis"):
         for claim in _claims(name, rewritten):
-            if claim not in allowed and claim[-4:] not in given:
+            if claim not in allowed and claim[-4:] not in given and not (name == "diagnosis" and _is_told(claim, given)):
                 yield "new certainty", claim
 
 
 def _claims(name: str, text: str) -> Iterator[str]:
+    """What is claimed, a diagnosis with the first characters of what it names."""
     if not _pattern(name).search(text):
         return
     for clause in prohibitions.CLAUSES.split(text):
         for match in _pattern(name).finditer(clause):
             before = clause[max(0, match.start() - 6) : match.start()]
             denied = _pattern("negated").search(before) if name == "cure" else _pattern("unsure").search(clause)
-            if not denied:
-                named = clause[match.end() : match.end() + 4] if match[0][-1] in "为是" else ""
+            asked = match[0][0] in "不没" and before.endswith(match[0][1])  # 会不会, 有没有
+            if not denied and not asked:
+                named = clause[match.end() : match.end() + 4] if name == "diagnosis" else ""
                 yield match[0] + named
+
+
+def _is_told(claim: str, given: str) -> bool:
+    """Whether the patient or the doctor says of the disease a claim ends with that it was found: 查出脂肪肝."""
+    named = _pattern("before_name").sub("", claim)
+    return len(named) > 1 and any(
+        named in clause and _pattern("told_disease").search(clause) and not _pattern("doubted").search(clause)
+        for clause in prohibitions.CLAUSES.split(given)
+    )
 
 
 # ---------------------------------------------------------------- sides, pregnancy

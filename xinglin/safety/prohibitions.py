@@ -13,7 +13,7 @@ the rewritten answer that warns of anything holds enough of the item's meaning (
 import functools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from xinglin.safety.wording import Words
 CLAUSES = re.compile(r"[。！？!?；;\n，,：:]")
 PIECES = re.compile(r"[，,：:()（）]")
 SENTENCES = re.compile(r"[。！？!?；;\n]")
+_SIGNS = re.compile(r"\W+")
 LABEL = re.compile(r"(?m)^\d[.、][ \t]*[^：:\n]{2,10}[：:]")  # the name of a point
 LONGEST = 32  # characters that say what is prohibited; text without punctuation runs on
 # Share of the words that a clause must hold:
@@ -33,7 +34,12 @@ FRONTED = 0.8  # of a thing named before the marker, as in 樟脑丸别放衣柜
 SURE = 0.7  # of what is prohibited, where the clause permits
 FULL = 0.8  # of what is prohibited, where no other prohibition can be meant
 BARE = 2.2  # weight of the words of a warning that leaves to its neighbours what it is about
-REPEATED = 0.75  # of the marks of a clause, for it to be the repetition of another
+MAY = ("可以", "可用", "可", "能", "允许")
+BEFORE, AFTER = 6, 10  # characters around a marker; text without punctuation runs on
+COPIED = 0.75  # of the character pairs of the source, for the rewritten answer to be in its words
+LITERAL = 0.4  # of the pairs of a prohibition that is kept in the source's words
+VERBATIM = 0.8  # of the marks of a prohibition, for a clause to say it in the same words
+REPEATED = 0.67  # of the marks of a clause, for it to be the repetition of another
 LIKE = 0.5  # of a prohibition of the rewritten answer, for the clause of the source to be where it comes from
 
 
@@ -57,6 +63,7 @@ class Statement:
     """A clause: what it says; the meanings it says the opposite of; whether it warns, by itself forbids, permits, or just tells
     to stop."""
 
+    text: str
     says: frozenset[str]
     opposes: frozenset[str]
     warns: bool
@@ -70,13 +77,27 @@ def lost(source: str, rewritten: str, question: str = "") -> Iterator[tuple[str,
     wanted = [ban for ban in _bans(source) if ban.strong]
     if not wanted:
         return
-    rewritten = LABEL.sub("", rewritten)
+    rewritten, before = LABEL.sub("", rewritten), f"{question}\n{source}"
+    given, now = tuple(_clauses(before)), _clauses(rewritten)
+    copied = _overlap(_pairs(source), _pairs(rewritten)) >= COPIED
+    turned = [ban for ban in wanted if copied and _is_turned(ban, rewritten, before)]
+    yield from (("flipped prohibition", ban.said) for ban in turned)
+    open_ = [ban for ban in wanted if ban not in turned and not _is_verbatim(ban, now, given)]
+    if open_:
+        yield from _lost_by_meaning(open_, wanted, source, rewritten, given, copied)
+
+
+def _lost_by_meaning(
+    bans: list[Ban], wanted: list[Ban], source: str, rewritten: str, given: tuple[str, ...], copied: bool
+) -> Iterator[tuple[str, str]]:
+    """``bans``: those of all ``wanted`` that the rewritten answer does not say in the source's words."""
     said = list(_statements(rewritten))
-    given = _clauses(f"{question}\n{source}")
     dropped = []
-    for ban in wanted:
+    for ban in bans:
         own = [one for one in said if not _is_repeated(one, ban, given)]
         missing = [item for item in ban.items if not _is_kept(ban, item, own) or _is_borrowed(ban, item, own, wanted)]
+        if copied and not missing and len(ban.origin) == 1 and not _is_copied(ban, said):
+            missing = list(ban.items)
         if _is_flipped(ban, said, source):
             yield "flipped prohibition", ban.said
         elif missing and not _is_left_to_context(ban, rewritten):
@@ -90,16 +111,45 @@ def _clauses(text: str) -> list[str]:
     return [clause for sentence in SENTENCES.split(text) for clause in PIECES.split(sentence) if clause]
 
 
-def _is_repeated(one: Statement, ban: Ban, given: list[str]) -> bool:
-    """Whether the clause just repeats one of question or source that does not forbid what the ban does: 整片吞 is there beside 不可嚼碎."""
+def _is_repeated(one: Statement, ban: Ban, given: tuple[str, ...]) -> bool:
+    """Whether the clause just repeats one of question or source that does not forbid what the ban does (整片吞，不可嚼碎)."""
     if not (one.warns or one.opposes):
         return False
-    own = max(_overlap(one.says, wording.marks(clause).says) for clause in ban.origin)
-    return any(
-        (shared := _overlap(one.says, wording.marks(clause).says)) >= REPEATED and shared > own and not _tells(clause, ban)
-        for clause in given
-        if clause not in ban.origin
-    )
+    repeated = [found for found in _repeats(one.text, given) if found[1] not in ban.origin and not _tells(found[1], ban)]
+    pairs = _pairs(one.text)
+    return bool(repeated) and max(repeated)[0] > max(_overlap(pairs, _pairs(clause)) for clause in ban.origin)
+
+
+@functools.lru_cache(maxsize=256)
+def _repeats(text: str, given: tuple[str, ...]) -> list[tuple[float, str]]:
+    """The clauses that hold most of it, with the share."""
+    pairs = _pairs(text)
+    shares = ((_overlap(pairs, _pairs(clause)), clause) for clause in given)
+    return [found for found in shares if found[0] >= REPEATED]
+
+
+def _is_verbatim(ban: Ban, now: list[str], given: Iterable[str]) -> bool:
+    """Whether as many clauses say it in its own words as before: 不要吃 alone may stand for several things."""
+    kept = _times(ban, now)
+    return kept > 0 and kept >= _times(ban, given)
+
+
+def _times(ban: Ban, clauses: Iterable[str]) -> int:
+    pairs = _pairs(ban.said)
+    return sum(ban.marker in clause and (ban.said in clause or _overlap(pairs, _pairs(clause)) >= VERBATIM) for clause in clauses)
+
+
+def _is_copied(ban: Ban, said: list[Statement]) -> bool:
+    """Whether a clause that warns has about the words around the marker."""
+    start = ban.said.find(ban.marker)
+    wanted = _pairs(ban.said[max(0, start - BEFORE) : start + len(ban.marker) + AFTER])
+    return any(one.warns and _overlap(wanted, _pairs(one.text)) >= LITERAL for one in said)
+
+
+@functools.lru_cache(maxsize=1024)
+def _pairs(text: str) -> frozenset[str]:
+    text = _SIGNS.sub("", text)
+    return frozenset(text[start : start + 2] for start in range(max(1, len(text) - 1)))
 
 
 def _tells(clause: str, ban: Ban) -> bool:
@@ -164,6 +214,22 @@ def _is_flipped(ban: Ban, said: list[Statement], source: str) -> bool:
     return any(not wording.is_in(item, known, SURE) and _forbids(item, said) < _forbids(item, before) for item in allowed)
 
 
+def _is_turned(ban: Ban, rewritten: str, given: str) -> bool:
+    """Whether a word that permits now stands in the place of the marker, between the same words."""
+    for match in _markers().finditer(ban.said):
+        before, after = ban.said[: match.start()], ban.said[match.end() :]
+        for may in MAY:
+            turned = [may + after[:2], before[-2:] + may + after[:1]] if after else [before[-3:] + may]
+            if any(words != may and _is_new_in(rewritten, words, given) for words in turned):
+                return True
+    return False
+
+
+def _is_new_in(text: str, words: str, given: str) -> bool:
+    place = text.find(words)
+    return place > 0 and text[place - 1] not in "不别勿" and words not in given
+
+
 def _forbids(item: Words, said: list[Statement]) -> int:
     """How many clauses forbid it."""
     return sum(one.forbids and wording.share(item, one.says) >= SURE for one in said)
@@ -214,7 +280,7 @@ def _statements(text: str) -> Iterator[Statement]:
             )
             asks = beside and bool(_pattern("asks").search(clause))
             forbids = warns[number] and not permits and not asks
-            yield Statement(marks.says, marks.opposes, beside and not permits and not asks, forbids, permits, stops)
+            yield Statement(clause, marks.says, marks.opposes, beside and not permits and not asks, forbids, permits, stops)
 
 
 def _is_bare(clause: str) -> bool:

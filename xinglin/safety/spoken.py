@@ -168,7 +168,10 @@ _RULES: list[tuple[tuple[str, ...], str, Change]] = [
     (("维",), r"(?<!维生素)维(?=[a-e](?![a-z]))", "维生素"),
     (("b",), r"(?<![a-z素\d/])(?=b(?:1|2|6|12)(?!\d))", "维生素"),
 ]
-_COMPILED = [(needles, re.compile(pattern, re.IGNORECASE), change) for needles, pattern, change in _RULES]
+_COMPILED = [
+    ({needle[0] for needle in needles}, needles, re.compile(pattern, re.IGNORECASE), change)
+    for needles, pattern, change in _RULES
+]
 _TABLE = terms.FULL_WIDTH | str.maketrans("µ／﹣－", "μ/--")
 
 
@@ -176,10 +179,13 @@ def plain(text: str) -> str:
     """The text in plain form; a rule is tried only where one of its words stands."""
     text = text.translate(_TABLE)
     lower = text.lower()
-    for needles, pattern, change in _COMPILED:
-        if any(needle in lower for needle in needles):
-            text = pattern.sub(change, text)
-            lower = text.lower()
+    letters = set(lower)
+    for firsts, needles, pattern, change in _COMPILED:
+        if not letters.isdisjoint(firsts) and any(needle in lower for needle in needles):
+            text, times = pattern.subn(change, text)
+            if times:
+                lower = text.lower()
+                letters.update(lower)
     return text
 
 

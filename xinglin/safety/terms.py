@@ -179,7 +179,7 @@ _FREQUENCY = re.compile(
     rf"|(?<![\d.每隔~～到至-])(?P<gap>\d+|[四六八]|十二)(?:\s*[-~～—–至到]\s*{_NUMBER})?\s*(?:个)?小时(?:一|1)次"
 )
 _AMOUNT = re.compile(
-    rf"(?<![\d.一二三四五六七八九十百千])(?P<low>{_NUMBER})(?:\s*(?:{UNIT})?\s*[-~～—–至到]\s*(?P<high>{_NUMBER}))?\s*(?P<unit>{UNIT})(?:(?<![A-Za-z])|(?![A-Za-z]))"
+    rf"(?<![一二三四五六七八九十百千])(?:(?<!\d)(?<!\d\.)|(?!\d))(?P<low>{_NUMBER})(?:\s*(?:{UNIT})?\s*[-~～—–至到]\s*(?P<high>{_NUMBER}))?\s*(?P<unit>{UNIT})(?:(?<![A-Za-z])|(?![A-Za-z]))"
 )
 _TO_MG = {"mg": 1.0, "g": 1000.0, "μg": 0.001}
 
