@@ -228,7 +228,8 @@ def _is_vague(quantity: Quantity) -> bool:
 
 def _is_use(quantity: Quantity, places: list[int], given: str) -> bool:
     if quantity.unit != "次/日":
-        return _unit(quantity) in DOSES
+        bought = quantity.text[0] == "一" and given[quantity.start - 1 : quantity.start] in set("开备买带拿")
+        return _unit(quantity) in DOSES and not bought
     start = max(given.rfind(sign, 0, quantity.start) for sign in "，。；,;\n") + 1
     clause = given[start : quantity.end + 4]
     if _MEASURED.search(clause) and not any(start <= place < quantity.end for place in places):
@@ -347,8 +348,8 @@ def _claims(name: str, text: str) -> Iterator[str]:
 
 
 def _is_told(claim: str, given: str) -> bool:
-    """Whether the patient or the doctor says of the disease a claim ends with that it was found: 查出脂肪肝."""
-    named = _pattern("before_name").sub("", claim)
+    """Whether the patient or the doctor says of the disease a claim ends with that it was found: 查出脂肪肝, 刚确诊."""
+    named = _pattern("before_name").sub("", claim) or claim[-2:]
     return len(named) > 1 and any(
         named in clause and _pattern("told_disease").search(clause) and not _pattern("doubted").search(clause)
         for clause in prohibitions.CLAUSES.split(given)

@@ -37,6 +37,7 @@ BARE = 2.2  # weight of the words of a warning that leaves to its neighbours wha
 MAY = ("可以", "可用", "可", "能", "允许")
 BEFORE, AFTER = 6, 10  # characters around a marker; text without punctuation runs on
 COPIED = 0.75  # of the character pairs of the source, for the rewritten answer to be in its words
+TURN = 0.6
 LITERAL = 0.4  # of the pairs of a prohibition that is kept in the source's words
 VERBATIM = 0.8  # of the marks of a prohibition, for a clause to say it in the same words
 REPEATED = 0.67  # of the marks of a clause, for it to be the repetition of another
@@ -79,8 +80,9 @@ def lost(source: str, rewritten: str, question: str = "") -> Iterator[tuple[str,
         return
     rewritten, before = LABEL.sub("", rewritten), f"{question}\n{source}"
     given, now = tuple(_clauses(before)), _clauses(rewritten)
-    copied = _overlap(_pairs(source), _pairs(rewritten)) >= COPIED
-    turned = [ban for ban in wanted if copied and _is_turned(ban, rewritten, before)]
+    alike = _overlap(_pairs(source), _pairs(rewritten))
+    copied = alike >= COPIED
+    turned = [ban for ban in wanted if alike >= TURN and _is_turned(ban, rewritten, before)]
     yield from (("flipped prohibition", ban.said) for ban in turned)
     open_ = [ban for ban in wanted if ban not in turned and not _is_verbatim(ban, now, given)]
     if open_:

@@ -51,8 +51,8 @@ def _decimal(match: re.Match[str]) -> str:
 
 
 def _rough(match: re.Match[str]) -> str:
-    """两三, 十二三, 二三十."""
-    tens, tail = (10 if match[1] else 0), {"十": 10, "百": 100, "千": 1000}.get(match[3] or "", 1)
+    """两三, 十二三, 三十四五, 二三十."""
+    tens, tail = int(_value(match[1])) if match[1] else 0, {"十": 10, "百": 100, "千": 1000}.get(match[3] or "", 1)
     return "-".join(str((tens + terms.DIGITS[digit]) * tail) for digit in match[2])
 
 
@@ -103,7 +103,7 @@ _RULES: list[tuple[tuple[str, ...], str, Change]] = [
     ),
     (
         tuple(_ROUGH.split("|")),
-        rf"(?<![{_DIGIT}百第])(十)?({_ROUGH})([十百千])?(?![{_DIGIT}十百千])(?=个|\s*(?:{terms.UNIT})|[^\w])",
+        rf"(?<![{_DIGIT}百第])([{_DIGIT}]?十)?({_ROUGH})([十百千])?(?![{_DIGIT}十百千])(?=个|\s*(?:{terms.UNIT})|[^\w])",
         _rough,
     ),
     (("、", ","), r"(?<![\d.、])(\d)[、,](\d)(?=个?(?:天|日|次|片|粒|周|月|年|小时|岁|分钟))", _neighbours),

@@ -59,6 +59,8 @@ class Lexicon:
 # The short word for the whole class; in front of other characters it begins a name of its own, known or invented.
 _BARE_CEPHALOSPORIN = "头孢(?![氨拉唑呋克丙羟地泊曲噻他哌吡西替美妥托尼米硫孟洛匹甲乙磺咪卡沙菌维罗布达奥])"
 
+_AMBIGUOUS = {"可定": "可定(?![方期时量性])"}  # a brand, and 方可定方
+
 
 @functools.cache
 def lexicon() -> Lexicon:
@@ -72,7 +74,9 @@ def lexicon() -> Lexicon:
         data["per_kilogram"],
         {condition: frozenset(names.split()) for condition, names in data["avoid"].items()},
         frozenset(data["generic"].split()),
-        re.compile(_alternation([*map(re.escape, spellings), _BARE_CEPHALOSPORIN]), re.IGNORECASE),
+        re.compile(
+            _alternation([*(_AMBIGUOUS.get(name, re.escape(name)) for name in spellings), _BARE_CEPHALOSPORIN]), re.IGNORECASE
+        ),
     )
 
 
@@ -117,7 +121,7 @@ _SHAPED = re.compile(
 _HINT = re.compile(rf"{_STEM}|{_FORM}|片|丸")  # most texts have none, and the search for a whole shape is slow
 # Where a name begins: what stands before it in a sentence is not part of it.
 _BEFORE = re.compile(
-    r"^.*(?:什么|咨询|询问|换|同服|代替|替代|服用|口服|使用|应用|给予|加用|联用|联合|选用|换用|改用|停用|禁用|避免|慎用|外用|涂抹|外涂|注射|静滴|含服|长期|小儿|儿童|成人|比如|例如|例|如|"
+    r"^.*(?:担心|害怕|什么|咨询|询问|换|同服|代替|替代|服用|口服|使用|应用|给予|加用|联用|联合|选用|换用|改用|停用|禁用|避免|慎用|外用|涂抹|外涂|注射|静滴|含服|长期|小儿|儿童|成人|比如|例如|例|如|"
     r"或者|以及|包括|可以|可选|可加|可配|也可|选择|明显|应当|应该|必须|需要|的|和|与|或|及|、|用|服|吃|是|为|对|把|将|在|等|了|种|类|药|给|含|有|要|请|再|先|不|无|则|停|就|都|即|并|故|须|需|应|宜|改|能|会|跟|同|但|而|若|如|才|仍|还|又|这|那|确认|涂|喷|打|加|因|做|查|嚼|整|按|"
     r"上|下|每|天|日|次|粒|片|时|后|前)"
 )
@@ -179,7 +183,7 @@ _FREQUENCY = re.compile(
     rf"|(?<![\d.每隔~～到至-])(?P<gap>\d+|[四六八]|十二)(?:\s*[-~～—–至到]\s*{_NUMBER})?\s*(?:个)?小时(?:一|1)次"
 )
 _AMOUNT = re.compile(
-    rf"(?<![一二三四五六七八九十百千])(?:(?<!\d)(?<!\d\.)|(?!\d))(?P<low>{_NUMBER})(?:\s*(?:{UNIT})?\s*[-~～—–至到]\s*(?P<high>{_NUMBER}))?\s*(?P<unit>{UNIT})(?:(?<![A-Za-z])|(?![A-Za-z]))"
+    rf"(?<![第一二三四五六七八九十百千])(?:(?<!\d)(?<!\d\.)|(?!\d))(?P<low>{_NUMBER})(?:\s*(?:{UNIT})?\s*[-~～—–至到]\s*(?P<high>{_NUMBER}))?\s*(?P<unit>{UNIT})(?:(?<![A-Za-z])|(?![A-Za-z]))"
 )
 _TO_MG = {"mg": 1.0, "g": 1000.0, "μg": 0.001}
 
