@@ -1,10 +1,12 @@
 """Claim: the faithfulness check finds at least 95 % of seeded errors and raises at most 5 % false alarms on clean rewrites.
 
-Clean rewrites: ``faithfulness_pairs.jsonl``, written by hand (未经医师审定) in ten sets. Each set was measured
-once before the rules were mended by what it showed: those figures, ``FIRST_LOOK``, are the honest ones for text the
-rules have not seen; what a set gives today only says that nothing broke. This script puts errors into each pair; it
-shares no word list with the check. ``--corpus FOLDER`` adds real consultations: there the clean rewrite is the source
-itself in three sections, so only the share found says something.
+Clean rewrites, written by hand (未经医师审定), in sets. ``faithfulness_prompted.jsonl``: one hand wrote doctors' answers, another
+rewrote them as the stage's prompt asks (prohibitions in the source's words); the sets "looser" follow it as a middling model
+would. ``faithfulness_pairs.jsonl``: free paraphrases, as of a model that was told nothing about words. Each set was measured
+once before the rules were mended by what it showed: those figures, ``FIRST_LOOK``, are the honest ones for text the rules have
+not seen; what a set gives today only says that nothing broke. This script puts errors into each pair; it shares no word list
+with the check. ``--corpus FOLDER`` adds real consultations: there the clean rewrite is the source itself in three sections, so
+only the share found says something.
 Prints a table and writes ``results/faithfulness.json``.
 """
 
@@ -194,6 +196,22 @@ FIRST_LOOK: dict[str, dict[str, Any]] = {
         "prohibitions flipped": [61, 73],
         "other further kinds": [231, 235],
     },
+    # By the third hand too, never read before it was measured, twice.
+    "eleventh": {
+        "clean": 80,
+        "false alarms": 22,
+        "found": 256,
+        "seeded": 279,
+        "prohibitions dropped": [56, 79],
+    },
+    # Rewritten to the prompt. 1 and 2: rules made for free paraphrases, before anything of these sets was read.
+    "prompted 1": {"clean": 100, "false alarms": 1, "found": 274, "seeded": 286, "prohibitions dropped": [39, 51]},
+    "prompted 2": {"clean": 100, "false alarms": 6, "found": 335, "seeded": 345, "prohibitions dropped": [53, 63]},
+    # 3: mended by 1 and 2; with the rules before that 4 and 338 of 367.
+    "prompted 3": {"clean": 120, "false alarms": 4, "found": 351, "seeded": 360, "prohibitions dropped": [59, 68]},
+    # 4: mended by 1 to 3.
+    "prompted 4": {"clean": 100, "false alarms": 1, "found": 314, "seeded": 320, "prohibitions dropped": [63, 68]},
+    "prompted 4, looser": {"clean": 80, "false alarms": 11, "found": 238, "seeded": 257, "prohibitions dropped": [41, 60]},
 }
 Seed = Callable[[Pair, random.Random, list[str]], str | None]
 REQUIRED: dict[str, Seed] = {
@@ -210,6 +228,12 @@ FURTHER: dict[str, Seed] = {
     "left for right": change_side,
     "age changed": change_age,
     "pregnancy dropped": drop_pregnancy,
+}
+
+KINDS: dict[str, Callable[[str], bool]] = {
+    "all rewritten to the prompt": lambda name: name.startswith("prompted") and "looser" not in name,
+    "all looser": lambda name: "looser" in name,
+    "all free paraphrases": lambda name: not name.startswith(("prompted", "all")),
 }
 
 
@@ -318,9 +342,11 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="print what was missed and what was a false alarm")
     options = parser.parse_args()
     groups: dict[str, list[Pair]] = defaultdict(list)
-    for name, pair in pairs_of(HERE / "faithfulness_pairs.jsonl"):
-        groups[name].append(pair)
-    groups["all pairs"] = [pair for pairs in groups.values() for pair in pairs]
+    for file in ("prompted", "pairs"):
+        for name, pair in pairs_of(HERE / f"faithfulness_{file}.jsonl"):
+            groups[name].append(pair)
+    for kind, names in KINDS.items():
+        groups[kind] = [pair for name, pairs in groups.items() if names(name) for pair in pairs]
     results = {name: measure(pairs, DRUGS, options.show) for name, pairs in groups.items()}
     if options.corpus:
         pairs = real(options.corpus, options.rows)

@@ -19,7 +19,7 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -110,18 +110,34 @@ def rate(options: argparse.Namespace) -> dict[str, Any]:
     """The rate is what the endpoint sees: requests over the time from its first request to its last answer, so that reading,
     export and report are not in it, while the start and the tail are; curator's is its own time, which holds only the requests
     (it asks once before that). ``whole`` and CPU are of the whole stage, or of curator's call."""
-    rows = [original(300)]
+    rows = [timed(original, 300)]
     for flying, count in ((flying, flying * options.rounds) for flying in options.flying):
-        rows.append(ours(flying, count))
+        rows.append(timed(ours, flying, count))
         if CURATOR.exists():
-            rows.append(curator(flying, count))
+            rows.append(timed(curator, flying, count))
     head = f"{'what':34}{'in flight':>10}{'rows':>7}{'rows/s':>9}{'ideal':>8}{'share':>8}"
-    print(f"{head}{'whole run':>11}{'CPU ms/row':>12}{'mock':>6}")
+    print(f"{head}{'whole run':>11}{'CPU ms/row':>12}{'mock':>6}{'loop':>6}")
     for row in rows:
         share, whole = row["rate"] / row["ideal"], row["whole"] / row["ideal"]
-        figures = f"{row['rate']:9.1f}{row['ideal']:8.1f}{share:8.1%}{whole:11.1%}{row['cpu']:12.2f}{row['mock']:6.2f}"
+        figures = f"{row['rate']:9.1f}{row['ideal']:8.1f}{share:8.1%}{whole:11.1%}{row['cpu']:12.2f}"
+        figures += f"{row['mock']:6.2f}{row['loop']:6.2f}"
         print(f"{row['what']:34}{row['flying']:10}{row['rows']:7}{figures}")
     return {"latency_seconds": 2.0, "rows": rows, "load": os.getloadavg()}
+
+
+def timed(measure: Callable[..., dict[str, Any]], *arguments: int) -> dict[str, Any]:
+    """With how long one loop takes on this machine just before and after: it is shared, and its speed halves at times."""
+    before = loop()
+    found = measure(*arguments)
+    return {**found, "loop": (before + loop()) / 2}
+
+
+def loop() -> float:
+    """CPU seconds of adding up ten million numbers."""
+    started, total = time.process_time(), 0
+    for number in range(10_000_000):
+        total += number
+    return time.process_time() - started
 
 
 def result(what: str, flying: int, rows: int, seconds: float, cpu: float, seen: dict[str, Any]) -> dict[str, Any]:
