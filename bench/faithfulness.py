@@ -212,6 +212,8 @@ FIRST_LOOK: dict[str, dict[str, Any]] = {
     # 4: mended by 1 to 3.
     "prompted 4": {"clean": 100, "false alarms": 1, "found": 314, "seeded": 320, "prohibitions dropped": [63, 68]},
     "prompted 4, looser": {"clean": 80, "false alarms": 11, "found": 238, "seeded": 257, "prohibitions dropped": [41, 60]},
+    # The same doctors' answers as 3, by another hand, after mending by "4, looser".
+    "prompted 3, looser": {"clean": 80, "false alarms": 6, "found": 236, "seeded": 253, "prohibitions dropped": [41, 58]},
 }
 Seed = Callable[[Pair, random.Random, list[str]], str | None]
 REQUIRED: dict[str, Seed] = {
