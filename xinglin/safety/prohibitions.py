@@ -221,7 +221,7 @@ def _is_turned(ban: Ban, rewritten: str, given: str) -> bool:
     for match in _markers().finditer(ban.said):
         before, after = ban.said[: match.start()], ban.said[match.end() :]
         for may in MAY:
-            turned = [may + after[:2], before[-2:] + may + after[:1]] if after else [before[-3:] + may]
+            turned = [may + after[:4], before[-2:] + may + after[:1]] if after else [before[-3:] + may]
             if any(words != may and _is_new_in(rewritten, words, given) for words in turned):
                 return True
     return False

@@ -59,7 +59,7 @@ class Lexicon:
 # The short word for the whole class; in front of other characters it begins a name of its own, known or invented.
 _BARE_CEPHALOSPORIN = "头孢(?![氨拉唑呋克丙羟地泊曲噻他哌吡西替美妥托尼米硫孟洛匹甲乙磺咪卡沙菌维罗布达奥])"
 
-_AMBIGUOUS = {"可定": "可定(?![方期时量性])"}  # a brand, and 方可定方
+_AMBIGUOUS = {"可定": "可定(?![方期时量性])", "肤痒": "肤痒(?<!皮肤痒)"}  # brands, and 方可定方, 皮肤痒
 
 
 @functools.cache
@@ -169,16 +169,16 @@ def _lead(name: str) -> str:
 
 _NUMBER = r"(?:\d+(?:\.\d+)?|半|(?:[一二两三四五六七八九十百]|千(?!克))+)"
 UNIT = (
-    r"mg/kg|ml/kg|g/kg|毫克/千克|毫克/公斤|mmol/L|μmol/L|umol/L|mmHg|kPa|ml|mL|ML|mg|μg|ug|mcg|kg|cm|mm|IU|iu|g|L|%|℃|毫升|毫克|微克|千克|公斤|毫摩尔|厘米|"
+    r"mg/kg|ml/kg|g/kg|毫克/千克|毫克/公斤|mmol/L|μmol/L|umol/L|mmHg|kPa|ml|mL|ML|mg|μg|ug|mcg|kg|cm|mm|IU|iu|g|L|%|℃|毫升|毫克|微克|千克|公斤|毫摩尔|厘米|公分|"
     r"毫米|万单位|单位|克|片|粒|袋|支|滴|包|丸|喷|揿|瓶|岁|周岁|个月|月|周|星期|礼拜|天|日|小时|分钟|年|次|度|斤|杯|倍|级|期"
 )
 CANONICAL = {
     "毫克": "mg", "克": "g", "微克": "μg", "ug": "μg", "mcg": "μg", "毫升": "ml", "mL": "ml", "ML": "ml", "千克": "kg",
     "公斤": "kg", "iu": "IU", "单位": "IU", "毫克/千克": "mg/kg", "毫克/公斤": "mg/kg", "umol/L": "μmol/L", "度": "℃", "日": "天",
-    "周岁": "岁", "星期": "周", "礼拜": "周", "个月": "月", "厘米": "cm", "毫米": "mm",
+    "周岁": "岁", "星期": "周", "礼拜": "周", "个月": "月", "厘米": "cm", "公分": "cm", "毫米": "mm",
 }  # fmt: skip
 _FREQUENCY = re.compile(
-    rf"(?<!第)(?:每|一|1)(?P<period>天|日|晚|早|周|星期|礼拜)(?:(?![一二两三四五六七八九十半内超每后前])[一-鿿]){{0,4}}?(?P<low>{_NUMBER})(?:\s*[-~～—–至到]\s*(?P<high>{_NUMBER}))?\s*次"
+    rf"(?<!第)(?:每|一|1)(?P<period>天|日|晚|早|周|星期|礼拜)(?:(?![一二两三四五六七八九十半内超每后前])[一-鿿]){{0,6}}?(?P<low>{_NUMBER})(?:\s*[-~～—–至到]\s*(?P<high>{_NUMBER}))?\s*次"
     rf"|(?P<bare>{_NUMBER})\s*次\s*/\s*(?P<per>天|日|周)|每(?:隔)?(?P<hours>{_NUMBER})(?:\s*[-~～—–至到]\s*{_NUMBER})?\s*(?:个)?小时(?:一|1)?次"
     rf"|(?<![\d.每隔~～到至-])(?P<gap>\d+|[四六八]|十二)(?:\s*[-~～—–至到]\s*{_NUMBER})?\s*(?:个)?小时(?:一|1)次"
 )
