@@ -34,21 +34,22 @@ FRONTED = 0.8  # of a thing named before the marker, as in 樟脑丸别放衣柜
 SURE = 0.7  # of what is prohibited, where the clause permits
 FULL = 0.8  # of what is prohibited, where no other prohibition can be meant
 BARE = 2.2  # weight of the words of a warning that leaves to its neighbours what it is about
-MAY = ("可以", "可用", "可", "能", "允许")
-BEFORE, AFTER = 6, 10  # characters around a marker; text without punctuation runs on
-COPIED = 0.75  # of the character pairs of the source, for the rewritten answer to be in its words
-TURN = 0.6
-LITERAL = 0.4  # of the pairs of a prohibition that is kept in the source's words
-VERBATIM = 0.8  # of the marks of a prohibition, for a clause to say it in the same words
-REPEATED = 0.67  # of the marks of a clause, for it to be the repetition of another
 LIKE = 0.5  # of a prohibition of the rewritten answer, for the clause of the source to be where it comes from
+# Share of the character pairs:
+COPIED = 0.75  # of the source, for the rewritten answer to be in its words
+TURN = 0.6  # of the source, for words beside a marker to be looked for
+LITERAL = 0.4  # of what stands around a marker, in an answer in the source's words
+VERBATIM = 0.8  # of a prohibition, for a clause to say it in the same words
+REPEATED = 0.67  # of a clause, for it to be the repetition of another
+BEFORE, AFTER = 6, 10  # characters around a marker; text without punctuation runs on
+MAY = ("可以", "可用", "可", "能", "允许")
 
 
 @dataclass(frozen=True)
 class Ban:
     """A prohibition: its clause, its marker, whom or when it concerns, and what it forbids, as words.
 
-    ``strong``: not just 减少, 以免, 错开.
+    ``strong``: not just 减少, 以免, 错开. ``origin``: its clause, and those before it where they say what is forbidden.
     """
 
     said: str
