@@ -62,6 +62,20 @@ def test_what_is_missing_is_named(recipe, capsys):
     assert "`xinglin train` makes the adapter" in capsys.readouterr().err
 
 
+def test_an_adapter_of_another_split_is_refused_since_it_may_know_the_questions(recipe, tiny, tmp_path, capsys):
+    run = tmp_path / "runs" / "r"
+    adapter(tiny, run / "4-train" / "adapter", 0.5)
+    rows = run / "3-split" / "train.jsonl"
+    rows.write_text("{}\n", encoding="utf-8")
+    trained = {"inputs": {"train.jsonl": records.sha256(rows)}}
+    records.write_json(run / "4-train" / "manifest.json", trained)
+    rows.write_text("{} \n", encoding="utf-8")
+    assert cli.main(["evaluate", str(recipe), "evaluate.exams=[]"]) == 2
+    assert "was trained on another split" in capsys.readouterr().err
+    rows.write_text("{}\n", encoding="utf-8")
+    assert cli.main(["evaluate", str(recipe), "evaluate.exams=[]"]) == 0
+
+
 def test_the_precision_that_is_served_is_evaluated(recipe, tiny, tmp_path):
     run = tmp_path / "runs" / "r"
     adapter(tiny, run / "4-train" / "adapter", 0.5)

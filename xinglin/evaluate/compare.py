@@ -32,10 +32,21 @@ BATCH = 16  # questions at once in ``xinglin compare``
 
 
 def inputs(recipe: Recipe) -> list[Path]:
+    refuse_other_rows(recipe)
     exam_files = examine.inputs(recipe)
     if recipe.evaluate.judge_url:
         llm.endpoint(recipe.evaluate.judge_url, recipe.evaluate.judge_model)  # what is wrong with it is said before any work
     return [questions_file(recipe), *hub.tuned_files(recipe.folder / "4-train" / "adapter"), *exam_files]
+
+
+def refuse_other_rows(recipe: Recipe) -> None:
+    """Raise ``ValueError`` where the adapter was trained before the split of today: its rows may be among the questions.
+
+    An adapter without a manifest came from elsewhere, and where there are no training rows nothing can be said.
+    """
+    trained, rows = recipe.folder / "4-train", recipe.folder / "3-split" / "train.jsonl"
+    if (trained / "manifest.json").is_file() and rows.is_file() and not records.made_from(trained, rows):
+        raise ValueError(f"evaluate: {trained} was trained on another split, which may hold these questions: run `xinglin train`")
 
 
 def questions_file(recipe: Recipe) -> Path:
