@@ -211,6 +211,8 @@ FIRST_LOOK: dict[str, dict[str, Any]] = {
     "prompted 3": {"clean": 120, "false alarms": 4, "found": 351, "seeded": 360, "prohibitions dropped": [59, 68]},
     # 4: mended by 1 to 3.
     "prompted 4": {"clean": 100, "false alarms": 1, "found": 314, "seeded": 320, "prohibitions dropped": [63, 68]},
+    # 5: the rules of today, mended by nothing of it since.
+    "prompted 5": {"clean": 100, "false alarms": 1, "found": 303, "seeded": 308, "prohibitions dropped": [58, 63]},
     "prompted 4, looser": {"clean": 80, "false alarms": 11, "found": 238, "seeded": 257, "prohibitions dropped": [41, 60]},
     # The same doctors' answers as 3, by another hand, after mending by "4, looser".
     "prompted 3, looser": {"clean": 80, "false alarms": 6, "found": 236, "seeded": 253, "prohibitions dropped": [41, 58]},
