@@ -210,3 +210,8 @@ def test_what_the_patient_reports_may_be_said_again(question: str, source: str, 
 
 def test_a_disease_the_patient_only_fears_is_no_diagnosis() -> None:
     assert "new certainty" in kinds("患者已诊断为脂肪肝，少喝酒。", source="少喝酒。", question="担心是不是脂肪肝。")
+
+
+@pytest.mark.parametrize("text", ["成功率是0分之1，注意休息。", "用百分之0.9.2，注意休息。", "百分之30.5的人会痒。"])
+def test_odd_numbers_are_read_as_they_stand(text: str) -> None:
+    assert kinds(text, source=text, question="") == set()

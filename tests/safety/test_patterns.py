@@ -65,7 +65,14 @@ def test_no_pattern_takes_long_where_a_few_characters_repeat(unit: str) -> None:
 
 
 def test_long_texts_of_few_words_are_read_quickly() -> None:
-    for text in ("没有" + "恶心和" * 200, "从不" + "或者" * 300, "我是" + "科的" * 300, "可以" + "吃" * 600):
+    for text in (
+        "没有" + "恶心和" * 200,
+        "从不" + "或者" * 300,
+        "我是" + "科的" * 300,
+        "可以" + "吃" * 600,
+        "1" * 5000 + "每公斤",
+        "一二十百" * 1000,
+    ):
         started = time.process_time()
         triage.triage([text])
         lint.check("头痛", text)

@@ -95,9 +95,10 @@ def _lost_by_meaning(
 ) -> Iterator[tuple[str, str]]:
     """``bans``: those of all ``wanted`` that the rewritten answer does not say in the source's words."""
     said = list(_statements(rewritten))
+    repeats = {one.text: _repeats(one.text, given) for one in said if one.warns or one.opposes}
     dropped = []
     for ban in bans:
-        own = [one for one in said if not _is_repeated(one, ban, given)]
+        own = [one for one in said if not _is_repeated(one, ban, repeats)]
         missing = [item for item in ban.items if not _is_kept(ban, item, own) or _is_borrowed(ban, item, own, wanted)]
         if copied and not missing and len(ban.origin) == 1 and not _is_copied(ban, said):
             missing = list(ban.items)
@@ -114,16 +115,14 @@ def _clauses(text: str) -> list[str]:
     return [clause for sentence in SENTENCES.split(text) for clause in PIECES.split(sentence) if clause]
 
 
-def _is_repeated(one: Statement, ban: Ban, given: tuple[str, ...]) -> bool:
+def _is_repeated(one: Statement, ban: Ban, repeats: dict[str, list[tuple[float, str]]]) -> bool:
     """Whether the clause just repeats one of question or source that does not forbid what the ban does (整片吞，不可嚼碎)."""
-    if not (one.warns or one.opposes):
-        return False
-    repeated = [found for found in _repeats(one.text, given) if found[1] not in ban.origin and not _tells(found[1], ban)]
+    found = repeats.get(one.text, ())
+    repeated = [(share, clause) for share, clause in found if clause not in ban.origin and not _tells(clause, ban)]
     pairs = _pairs(one.text)
     return bool(repeated) and max(repeated)[0] > max(_overlap(pairs, _pairs(clause)) for clause in ban.origin)
 
 
-@functools.lru_cache(maxsize=256)
 def _repeats(text: str, given: tuple[str, ...]) -> list[tuple[float, str]]:
     """The clauses that hold most of it, with the share."""
     pairs = _pairs(text)
@@ -149,7 +148,7 @@ def _is_copied(ban: Ban, said: list[Statement]) -> bool:
     return any(one.warns and _overlap(wanted, _pairs(one.text)) >= LITERAL for one in said)
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=4096)
 def _pairs(text: str) -> frozenset[str]:
     text = _SIGNS.sub("", text)
     return frozenset(text[start : start + 2] for start in range(max(1, len(text) - 1)))

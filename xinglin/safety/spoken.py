@@ -13,10 +13,11 @@ from collections.abc import Callable
 from xinglin.safety import terms
 
 _DIGIT = "一二两三四五六七八九"
-_NUMBER = rf"(?:\d+(?:\.\d+)?|[{_DIGIT}十百]+)"
+_ARABIC = r"\d{1,12}(?:\.\d{1,12})?"  # bounded: a text may be all digits
+_NUMBER = rf"(?:{_ARABIC}|[{_DIGIT}十百]{{1,12}})"
 _TO = r"\s*[-~～—–至到]\s*"
-_RANGE = rf"\d+(?:\.\d+)?(?:\s*(?:mg|毫克|ml|毫升|g|克)?{_TO}\d+(?:\.\d+)?)?"
-_COUNT = rf"(?:\d+(?:[-~～—–至到]\d+)?|[{_DIGIT}](?:[-~～—–至到][{_DIGIT}])?)"
+_RANGE = rf"{_ARABIC}(?:\s*(?:mg|毫克|ml|毫升|g|克)?{_TO}{_ARABIC})?"
+_COUNT = rf"(?:\d{{1,12}}(?:[-~～—–至到]\d{{1,12}})?|[{_DIGIT}](?:[-~～—–至到][{_DIGIT}])?)"
 _USE = "(?:服用|使用|口服|外用|服|吃|用|涂|抹|擦|喷|滴|塞|打|贴|含|敷)?"
 _TIMES = rf"{_USE}(?:一|1)次"
 _PILL = "片|粒|颗|枚|丸|支|针|贴|包|袋|喷|揿|吸|滴|勺|次"
@@ -39,6 +40,8 @@ def _fraction(match: re.Match[str]) -> str:
     """四分之三; of hundred a percentage."""
     if match[1] == "百":
         return f"{_value(match[2]):g}%"
+    if not _value(match[1]):
+        return match[0]
     return f"{round(_value(match[2]) / _value(match[1]), 3):g}"
 
 
@@ -87,9 +90,9 @@ _RULES: list[tuple[tuple[str, ...], str, Change]] = [
     (("½", "¼", "¾"), "½", "0.5"),
     (("¼",), "¼", "0.25"),
     (("¾",), "¾", "0.75"),
-    (("分之",), rf"({_NUMBER})分之({_NUMBER}(?:\.\d+)?)", _fraction),
+    (("分之",), rf"({_NUMBER})分之({_NUMBER})", _fraction),
     (("/",), rf"(?<![\d/.])(\d)\s*/\s*(\d)(?=\s*(?:{_PILL}|瓶|量|剂量|杯|个|小时))", _ratio),
-    (("点",), rf"([零〇{_DIGIT}十百]+)点([零〇{_DIGIT}]+)(?=\s*(?:个|{terms.UNIT}))", _decimal),
+    (("点",), rf"([零〇{_DIGIT}十百]{{1,12}})点([零〇{_DIGIT}]{{1,12}})(?=\s*(?:个|{terms.UNIT}))", _decimal),
     (("度",), rf"(?<![\d.{_DIGIT}])(3\d|4[0-2]|三十[{_DIGIT}]?|四十[一二]?)度([\d半{_DIGIT}])(?![\d十])", _fever),
     (("半",), rf"(?<![\d.第])({_NUMBER})个半(小时|月|星期|礼拜)", _half_more),
     (("半",), rf"(?<![\d.第])({_NUMBER})(小时|片|粒|颗|包|袋|支|瓶|年|天|斤|公斤|杯)半(?![天年小月夜个])", _half_more),
