@@ -127,14 +127,20 @@ def judge_reply(job: Job, question: str, source: str, reply: llm.Reply) -> Verdi
     if reply.verdict == "reject":
         return Verdict("refused", reply.reason)
     if reply.verdict == "retry":
-        kind = "blank" if reply.usage else "busy" if reply.busy else "network"
-        return Verdict(kind, reply.reason)
+        return Verdict(waiting(reply) or "blank", reply.reason)
     if reply.finish == "length":
         return Verdict("cut", "cut: the answer did not end within twice its room")
     problems = schema.check(reply.text)
     if problems:
         return Verdict("incomplete", f"incomplete: {problems[0]}", [Finding("incomplete", "", problem) for problem in problems])
     return judge_facts(job, faithfulness.check(question, source, finished_text(reply.text)))
+
+
+def waiting(reply: llm.Reply) -> str:
+    """The kind of trouble that gets better by waiting, "" for any other."""
+    if reply.verdict != "retry" or reply.usage:
+        return ""
+    return "busy" if reply.busy else "network"
 
 
 def judge_facts(job: Job, findings: list[Finding]) -> Verdict:

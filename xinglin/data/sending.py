@@ -19,7 +19,7 @@ import aiohttp
 from xinglin import llm, schema
 from xinglin.data import rewrite_job as rules
 from xinglin.data import rewrite_progress as progress
-from xinglin.data.journal import ACCEPTED, FAILED, Entry, Journal, Summary
+from xinglin.data.journal import ACCEPTED, FAILED, PENDING, Entry, Journal, Summary
 from xinglin.data.pacing import Pace, Purse
 from xinglin.data.rewrite_job import Job, Verdict
 from xinglin.records import Record
@@ -30,6 +30,7 @@ BACKOFF = 1.0  # seconds before the second try; doubles, with jitter, up to LONG
 LONGEST = 60.0
 SPARE = 1.1  # workers for each request that may be in flight
 INTERRUPTED = "interrupted"
+UNCLEAR = 3  # answers of the judge that are no verdict before the row goes on without one
 STREAK = 20  # rows that fail one after the other before the run stops
 
 
@@ -108,7 +109,10 @@ class Sender:
                 return None
             verdict = await self._judge(task, reply)
             if not verdict.kind and self.job.judge:
-                verdict, entry = await self._second_opinion(http, task, reply.text, verdict, entry)
+                judged, entry = await self._second_opinion(http, task, reply.text, verdict, entry, met)
+                if judged is None:
+                    return await self.journal.put(replace(_noted(entry, self.job, reply, verdict), state=PENDING))
+                verdict = judged
             entry = _noted(entry, self.job, reply, verdict)
             if not verdict.kind:
                 return await self._finish(replace(entry, state=ACCEPTED))
@@ -191,18 +195,33 @@ class Sender:
         return None if reply.verdict == "stop" or (self._halt.is_set() and reply.unreached) else reply
 
     async def _second_opinion(
-        self, http: aiohttp.ClientSession, task: Task, text: str, verdict: Verdict, entry: Entry
-    ) -> tuple[Verdict, Entry]:
-        """Ask the judge, three times if it does not answer in form; without a verdict the row says so."""
+        self, http: aiohttp.ClientSession, task: Task, text: str, verdict: Verdict, entry: Entry, met: Counter[str]
+    ) -> tuple[Verdict | None, Entry]:
+        """Ask the judge; ``None`` where the run stops first. After ``UNCLEAR`` answers that are no verdict the row says so;
+        trouble of the network or the endpoint counts with that of the row, in ``met``."""
         assert self.job.judge
         messages = schema.fidelity_messages(task.question, task.source, rules.finished_text(text))
-        for attempt in range(3):
-            reply, entry = await self._ask(http, self.job.judge, messages, 512, entry, warm=attempt > 0)
-            problems = rules.read_fidelity(reply.text) if reply and reply.verdict == "ok" else None
+        unclear = 0
+        while unclear < UNCLEAR:
+            reply, entry = await self._ask(http, self.job.judge, messages, 512, entry, warm=unclear > 0)
+            if reply is None:
+                return None, entry
+            problems = rules.read_fidelity(reply.text) if reply.verdict == "ok" else None
             if problems is not None:
                 findings = [Finding(rules.JUDGE, "", problem) for problem in problems]
                 entry = replace(entry, judge="unfaithful" if findings else "faithful")
                 return rules.judge_facts(self.job, [*verdict.findings, *findings]), entry
+            kind = rules.waiting(reply)
+            unclear += not kind
+            if kind and met[kind] + 1 >= rules.LIMITS[kind]:
+                return Verdict(kind, f"judge: {reply.reason}"), entry
+            if kind:
+                met[kind] += 1
+                self.trouble = f"judge: {reply.reason}"
+                await self.journal.put(entry)
+                await self._pause(kind, met[kind], reply)
+            if self._halt.is_set():
+                return None, entry
         return verdict, replace(entry, judge="no verdict")
 
 
