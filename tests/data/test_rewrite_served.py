@@ -38,7 +38,8 @@ def wait(url: str, process: subprocess.Popen[bytes]) -> None:
 def test_rows_end_in_named_states_and_their_tokens_are_booked(
     tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rewrite_job, "ROOM", 48)  # random weights never end by themselves
+    monkeypatch.setattr(rewrite_job, "ROOM", 48)
+    monkeypatch.setattr(rewrite_job, "TITLES", 0)  # random weights never end by themselves
     port = free_port()
     served = tmp_path / "served.yaml"
     served.write_text(f"name: served\nmodel: {tiny}\nruns: {tmp_path}\nserve: {{port: {port}}}\n", encoding="utf-8")

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from xinglin import llm, records, schema
 from xinglin.config import Recipe
@@ -51,15 +51,33 @@ def run(recipe: Recipe, folder: Path) -> tuple[list[Path], dict[str, Any]]:
     if not recipe.rewrite.base_url:
         return _without_model(recipe, source, folder)
     job = rules.prepare(recipe)
+    before = _stamp(source)
+    try:
+        return _with_model(job, source, folder, recipe.name, before)
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        raise error if _stamp(source) == before else rules.changed(source) from error
+
+
+def _stamp(source: Path) -> tuple[int, ...]:
+    """What tells a file from another one in its place."""
+    with contextlib.suppress(FileNotFoundError):
+        found = source.stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+    return ()
+
+
+def _with_model(job: Job, source: Path, folder: Path, owner: str, before: tuple[int, ...]) -> tuple[list[Path], dict[str, Any]]:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "journal.sqlite"
-    journal = Journal(path, recipe.name)
+    journal = Journal(path, owner)
     try:
         journal.plan(_entries(job, source))
         _decide_again(job, journal, source)
         stopped = asyncio.run(_send(job, journal, source))
     finally:
         journal.close()
+    if _stamp(source) != before:
+        raise rules.changed(source)
     found = journals.read(path)
     reports = report.write(folder, source, path, job.settings)
     if stopped == INTERRUPTED:
@@ -136,12 +154,7 @@ def _decide_again(job: Job, journal: Journal, source: Path) -> None:
     """Judge stored answers by the rules of today, without a request."""
     with open(source, "rb") as file:
         while found := journal.outdated(job.policy):
-            journal.write([rules.judge_again(job, _read(file, entry.position), entry) for entry in found])
-
-
-def _read(file: BinaryIO, position: int) -> Record:
-    file.seek(position)
-    return Record(**json.loads(file.readline()))
+            journal.write([rules.judge_again(job, rules.read(job, file, entry), entry) for entry in found])
 
 
 async def _send(job: Job, journal: Journal, source: Path) -> str:
@@ -183,15 +196,17 @@ def _export(job: Job, source: Path, folder: Path) -> list[Path]:
         records.atomic(outputs[1]) as rejected,
     ):
         for record in records.iterate(source):
-            row = _result(job, record, _entry(connection, job, record))
+            row = _result(job, record, _entry(connection, job, record, source))
             (kept if isinstance(row, Record) else rejected).write(records.to_json(row) + "\n")
     return outputs
 
 
-def _entry(connection: sqlite3.Connection, job: Job, record: Record) -> Entry:
+def _entry(connection: sqlite3.Connection, job: Job, record: Record, source: Path) -> Entry:
     found = connection.execute(
         f"{journals.SELECT} WHERE id = ? AND request = ?", (record.id, rules.request_of(job, record))
     ).fetchone()
+    if found is None:
+        raise rules.changed(source)
     return Entry(*found)
 
 

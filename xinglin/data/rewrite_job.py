@@ -11,6 +11,8 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from xinglin import llm, schema
 from xinglin.config import Price, Recipe
@@ -22,7 +24,9 @@ from xinglin.safety.faithfulness import Finding
 from xinglin.schema import Message
 
 TIMEOUT = 300.0  # seconds for one whole answer
-ROOM = 2048  # tokens for an answer; doubled once when the answer is cut
+ROOM = 2048  # tokens for an answer, more for a long source; doubled once when the answer is cut
+TITLES = 300  # tokens beside the source's own: titles, labels, what the model adds
+GROWTH = 1.3
 JUDGE = "judge"  # kind of what the second model finds
 JUDGED = 60  # tokens of its usual answer
 EXPECTED = 520  # tokens of a usual answer, for estimates before the endpoint has counted any
@@ -89,12 +93,33 @@ def masked(record: Record) -> tuple[str, str]:
     return pii.mask(context(record)).text, pii.mask(record.answer).text
 
 
+def read(job: Job, file: BinaryIO, entry: Entry) -> Record:
+    """The record of a row. Raises ``ValueError`` where the file is not the one the rows were planned from."""
+    file.seek(entry.position)
+    try:
+        record = Record(**json.loads(file.readline()))
+    except (ValueError, TypeError):
+        raise changed(Path(file.name)) from None
+    if (record.id, request_of(job, record)) != (entry.id, entry.request):
+        raise changed(Path(file.name))
+    return record
+
+
+def changed(source: Path) -> ValueError:
+    return ValueError(f"{source} changed while it was being rewritten; run the same command again")
+
+
 # ---------------------------------------------------------------- tokens and money
 
 
 def estimate(messages: Sequence[Message]) -> int:
     """Tokens a prompt usually takes."""
     return math.ceil(sum(len(message["content"]) for message in messages) * DENSITY)
+
+
+def room(source: str) -> int:
+    """Tokens an answer may take at first."""
+    return max(ROOM, math.ceil(len(source) * DENSITY * GROWTH) + TITLES)
 
 
 def bound(messages: Sequence[Message]) -> int:
@@ -124,12 +149,19 @@ def price_of(prices: dict[str, Price], model: str, usage: llm.Usage) -> float:
 
 def judge_reply(job: Job, question: str, source: str, reply: llm.Reply) -> Verdict:
     """Judge what came back by the rules that need no second model."""
+    try:
+        return _judged(job, question, source, reply)
+    except Exception as error:  # whatever a rule trips over in one odd text, it must not end the run of all the others
+        return Verdict("incomplete", f"the check failed: {type(error).__name__}: {error}")
+
+
+def _judged(job: Job, question: str, source: str, reply: llm.Reply) -> Verdict:
     if reply.verdict == "reject":
         return Verdict("refused", reply.reason)
-    if reply.verdict == "retry":
-        return Verdict(waiting(reply) or "blank", reply.reason)
     if reply.finish == "length":
         return Verdict("cut", "cut: the answer did not end within twice its room")
+    if reply.verdict == "retry":
+        return Verdict(waiting(reply) or "blank", reply.reason)
     problems = schema.check(reply.text)
     if problems:
         return Verdict("incomplete", f"incomplete: {problems[0]}", [Finding("incomplete", "", problem) for problem in problems])
@@ -145,18 +177,32 @@ def waiting(reply: llm.Reply) -> str:
 
 def judge_facts(job: Job, findings: list[Finding]) -> Verdict:
     if findings and job.settings.on_finding != "flag":
-        return Verdict("unfaithful", f"unfaithful: {findings[0].kind}: {findings[0].span}", findings)
+        return Verdict("unfaithful", f"unfaithful: {findings[0].kind}: {findings[0].span or findings[0].message}", findings)
     return Verdict("", findings=findings)
 
 
 def read_fidelity(text: str) -> list[str] | None:
     """The problems a judge names, ``[]`` for a faithful answer, ``None`` where its reply is not the JSON it was asked for."""
-    try:
-        data = json.loads(text[text.index("{") : text.rindex("}") + 1])
-        faithful, problems = data["faithful"], [str(problem) for problem in data["problems"]]
-    except (ValueError, KeyError, TypeError):
+    data = _last_object(text)
+    faithful = {"true": True, "false": False}.get(str(data.get("faithful")).lower())
+    problems = data.get("problems") or []
+    problems = [problems] if isinstance(problems, str) else problems
+    if faithful is None or not isinstance(problems, list):
         return None
-    return [] if faithful is True else problems or ["判定为不忠实"]
+    return [] if faithful else [str(problem) for problem in problems] or ["判定为不忠实"]
+
+
+def _last_object(text: str) -> dict[str, Any]:
+    """The last JSON object; before it a model may think aloud or repeat the form it was given."""
+    found: dict[str, Any] = {}
+    at = text.find("{")
+    while at >= 0:
+        try:
+            found, end = json.JSONDecoder().raw_decode(text, at)
+        except (ValueError, RecursionError):
+            end = at + 1
+        at = text.find("{", end)
+    return found
 
 
 def limit(job: Job, kind: str) -> int:
@@ -178,7 +224,7 @@ def judge_again(job: Job, record: Record, entry: Entry) -> Entry:
         return entry
     verdict = judge_reply(job, *masked(record), llm.Reply("ok", text=entry.reply, finish=entry.finish))
     judged = [Finding(*found) for found in json.loads(entry.findings) if found[0] == JUDGE]
-    if judged and not verdict.kind:
+    if judged and verdict.kind in {"", "unfaithful"}:
         verdict = judge_facts(job, [*verdict.findings, *judged])
     entry = replace(entry, findings=dumps(verdict.findings), reason=verdict.reason)
     if not verdict.kind:

@@ -75,7 +75,7 @@ def status(path: Path) -> str:
     left = f", left {duration(found.unfinished / rate)}" if rate and found.unfinished else ""
     tokens = f"{found.prompt_tokens} in ({found.cached_tokens} cached), {found.completion_tokens} out"
     money = f"{found.price:.4f}" + (
-        f" (at most {found.lost_price:.4f} more for answers that got lost)" if found.lost_price else ""
+        f" (at most {found.lost_price:.4f} more for answers lost or not counted)" if found.lost_price else ""
     )
     return "\n".join(
         (

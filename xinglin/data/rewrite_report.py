@@ -177,7 +177,7 @@ def _samples(connection: sqlite3.Connection, source: Path) -> list[tuple[Record,
 
 
 def _listed(findings: str) -> str:
-    return "；".join(f"{_in_chinese(kind)}：{span}" for kind, span, _ in json.loads(findings)) or "无"
+    return "；".join(f"{_in_chinese(kind)}：{span or message}" for kind, span, message in json.loads(findings)) or "无"
 
 
 # ---------------------------------------------------------------- page

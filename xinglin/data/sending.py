@@ -19,8 +19,8 @@ import aiohttp
 from xinglin import llm, schema
 from xinglin.data import rewrite_job as rules
 from xinglin.data import rewrite_progress as progress
-from xinglin.data.journal import ACCEPTED, FAILED, PENDING, Entry, Journal, Summary
-from xinglin.data.pacing import Pace, Purse
+from xinglin.data.journal import ACCEPTED, FAILED, PENDING, REJECTED, Entry, Journal, Summary
+from xinglin.data.pacing import PAUSE, Pace, Purse
 from xinglin.data.rewrite_job import Job, Verdict
 from xinglin.records import Record
 from xinglin.safety.faithfulness import Finding
@@ -59,6 +59,7 @@ class Sender:
         self.done: Counter[str] = Counter()
         self.finished: deque[float] = deque(maxlen=10_000)
         self._streak = self.answers = 0
+        self._held: list[Entry] = []
         self._judging = asyncio.Lock()
 
     async def work(self) -> None:
@@ -72,6 +73,7 @@ class Sender:
                 await _all([asyncio.create_task(self._worker(http, tasks)) for _ in range(workers)])
         finally:
             showing.cancel()
+        await self._release()
 
     def stop(self, reason: str) -> None:
         """Send nothing more; what is in flight is still waited for, it is paid."""
@@ -89,8 +91,7 @@ class Sender:
     def _tasks(self) -> Iterator[Task]:
         with open(self.source, "rb") as file:
             for entry in self.journal.unfinished():
-                file.seek(entry.position)
-                record = Record(**json.loads(file.readline()))
+                record = rules.read(self.job, file, entry)
                 yield Task(record, entry, *rules.masked(record))
 
     async def _worker(self, http: aiohttp.ClientSession, tasks: Iterator[Task]) -> None:
@@ -102,7 +103,7 @@ class Sender:
         entry, met, told = task.entry, Counter[str](), list[str]()
         while True:
             messages = schema.rewrite_messages(task.question, task.source, told)
-            room = rules.ROOM * (2 if met["cut"] else 1)
+            room = rules.room(task.source) * (2 if met["cut"] else 1)
             warm = bool(met["blank"] + met["incomplete"] + met["unfaithful"])
             reply, entry = await self._ask(http, self.job.endpoint, messages, room, entry, warm)
             if reply is None:
@@ -121,7 +122,7 @@ class Sender:
             told = [finding.message for finding in verdict.findings] or told
             if met[verdict.kind] >= rules.limit(self.job, verdict.kind):
                 return await self._finish(replace(entry, state=rules.ENDS[verdict.kind]))
-            if reply.usage or reply.lost:
+            if reply.usage or _unknown(reply):
                 await self.journal.put(entry)
             await self._pause(verdict.kind, met[verdict.kind], reply)
             if self._halt.is_set():
@@ -134,19 +135,33 @@ class Sender:
             return rules.judge_reply(self.job, task.question, task.source, reply)
 
     async def _finish(self, entry: Entry) -> None:
+        """Refused rows are held back until another outcome shows that the fault is theirs, not the endpoint's."""
+        refused = entry.reason.startswith("HTTP")
+        self._streak = self._streak + 1 if refused or entry.state == FAILED else 0
+        if self._streak >= STREAK:
+            self.stop(f"{self._streak} rows in a row failed, the last one with: {entry.reason}")
+        if not self._streak:
+            await self._release()
+        if refused and entry.state == REJECTED:
+            self._held.append(entry)
+        else:
+            await self._put(entry)
+
+    async def _release(self) -> None:
+        """Write what was held back: as it is, or to be asked again where the run was stopped."""
+        held, self._held = self._held, []
+        await asyncio.gather(*(self._put(replace(entry, state=FAILED) if self.stopped else entry) for entry in held))
+
+    async def _put(self, entry: Entry) -> None:
         await self.journal.put(entry)
         self.done[entry.state] += 1
         self.finished.append(time.monotonic())
-        refused = entry.state == FAILED or entry.reason.startswith("HTTP")
-        self._streak = self._streak + 1 if refused else 0
-        if self._streak >= STREAK:
-            self.stop(f"{self._streak} rows in a row failed, the last one with: {entry.reason}")
 
     async def _pause(self, kind: str, times: int, reply: llm.Reply) -> None:
         """Wait before the next try: only trouble of the network or the endpoint gets better by waiting."""
         if kind not in {"network", "busy"}:
             return
-        seconds = max(reply.retry_after, min(LONGEST, BACKOFF * 2 ** (times - 1)) * random.uniform(0.5, 1.5))
+        seconds = max(min(reply.retry_after, PAUSE), min(LONGEST, BACKOFF * 2 ** (times - 1)) * random.uniform(0.5, 1.5))
         try:
             await asyncio.wait_for(self._halt.wait(), seconds)
         except TimeoutError:
@@ -178,7 +193,7 @@ class Sender:
             spent = f"{self.purse.spent:.4f} spent, the next request may cost {most:.4f}"
             self.stop(f"rewrite.budget={self.purse.budget:g}: {spent}; raise it to go on")
             return None, entry
-        price, lost = rules.price_of(prices, endpoint.model, usage), most if reply.lost else 0.0
+        price, lost = rules.price_of(prices, endpoint.model, usage), most if _unknown(reply) else 0.0
         await self.purse.settle(most, price + lost)
         return self._checked(reply), _booked(entry, usage, price, lost, reply)
 
@@ -234,6 +249,12 @@ async def _all(workers: list[asyncio.Task[None]]) -> None:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
         raise
+
+
+def _unknown(reply: llm.Reply) -> bool:
+    """Whether nobody says what the request cost: the answer got lost, or came without counts."""
+    counted = reply.usage is not None and reply.usage.prompt + reply.usage.completion > 0
+    return reply.lost or (reply.verdict == "ok" and not counted)
 
 
 def _booked(entry: Entry, usage: llm.Usage, price: float, lost: float, reply: llm.Reply) -> Entry:
