@@ -37,17 +37,23 @@ def test_a_judge_that_stumbles_is_waited_for(tmp_path: Path) -> None:
 
 def test_no_row_is_accepted_unjudged_because_the_judge_is_down(tmp_path: Path) -> None:
     corpus(tmp_path, PLAIN)
-    with Mock(script=lambda question, source, times: faithful(source) if times % 9 == 1 else "500") as mock:
-        with pytest.raises(ValueError, match=r"1 of 1 rows unfinished \(1 failed\)"):
-            run(tmp_path, mock, judge="n")
+
+    def script(question: str, source: str, times: int) -> str:
+        return faithful(source) if times % 9 == 1 else "500"
+
+    with Mock(script=script) as mock, pytest.raises(ValueError, match=r"1 of 1 rows unfinished \(1 failed\)"):
+        run(tmp_path, mock, judge="n")
     assert mock.endpoint.requests == 2 * (1 + 8)
 
 
 def test_a_row_whose_judge_stops_the_run_stays_pending_and_its_money_is_booked(tmp_path: Path) -> None:
     corpus(tmp_path, PLAIN)
-    with Mock(script=lambda question, source, times: faithful(source) if times == 1 else "402") as mock:
-        with pytest.raises(ValueError, match="balance is used up"):
-            run(tmp_path, mock, judge="n")
+
+    def script(question: str, source: str, times: int) -> str:
+        return faithful(source) if times == 1 else "402"
+
+    with Mock(script=script) as mock, pytest.raises(ValueError, match="balance is used up"):
+        run(tmp_path, mock, judge="n")
     assert states(tmp_path) == {"pending": 1}
     found = journals.read(tmp_path / "t" / "2-rewrite" / "journal.sqlite")
     assert found.completion_tokens == mock.endpoint.charged["completion"] > 0
