@@ -13,6 +13,7 @@ A proxy comes from the environment (``https_proxy``, ``http_proxy``, ``no_proxy`
 import email.utils
 import ipaddress
 import json
+import math
 import os
 import ssl
 import time
@@ -35,8 +36,12 @@ STOP = {
     402: "the balance is used up: top it up, then run the same command again",
     403: "the key may not use this model or this service",
     404: "no such model or path: check the URL (it usually ends in /v1) and the model name",
+    405: "a POST was refused: check the URL, base_url usually ends in /v1",
+    407: "the proxy wants a name and a password: check https_proxy, http_proxy and no_proxy",
 }
 RETRIED = {408, 409, 425, 429}
+AT_FAULT = {400, 413, 422}  # the request itself, not the service
+MOST = 10**9  # tokens of one answer; more is nonsense
 QUOTA = ("insufficient_quota", "insufficient balance", "arrearage", "欠费")
 
 
@@ -67,6 +72,7 @@ class Reply:
     ``verdict``: "ok"; "retry" (may go better later); "reject" (this request is at fault); "stop" (no request can succeed).
     ``lost``: the request left, the answer did not arrive whole: the endpoint may have counted it.
     ``unreached``: nothing was sent.
+    ``uncounted``: the endpoint told no usage of an answer that arrived.
     """
 
     verdict: Literal["ok", "retry", "reject", "stop"]
@@ -79,6 +85,7 @@ class Reply:
     busy: bool = False
     lost: bool = False
     unreached: bool = False
+    uncounted: bool = False
 
 
 def endpoint(base_url: str, model: str, key_file: str = "", ca_file: str = "", timeout: float = 300.0) -> Endpoint:
@@ -106,15 +113,20 @@ def endpoint(base_url: str, model: str, key_file: str = "", ca_file: str = "", t
 def read_key(key_file: str = "") -> str:
     """The key from a file, else from the environment; "" where there is none (local servers need none)."""
     if not key_file:
-        return os.environ.get(KEY, "").strip()
+        return _one_key(os.environ.get(KEY, ""), KEY)
     try:
-        secret = Path(key_file).read_text(encoding="utf-8").strip()
+        secret = Path(key_file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"key_file={key_file}: cannot be read ({type(error).__name__}); it holds the key and nothing else"
         ) from None
+    return _one_key(secret, f"key_file={key_file}")
+
+
+def _one_key(text: str, source: str) -> str:
+    secret = text.strip()
     if not secret.isprintable() or " " in secret:
-        raise ValueError(f"key_file={key_file}: holds more than the key; it is one line without spaces")
+        raise ValueError(f"{source}: holds more than the key; it is one line without spaces")
     return secret
 
 
@@ -189,14 +201,27 @@ async def chat(
     except aiohttp.ClientConnectorCertificateError as error:
         reply = _not_trusted(error.certificate_error, endpoint)
     except aiohttp.ClientHttpProxyError as error:
-        reply = Reply("retry", reason=f"the proxy answers {error.status} {error.message}", unreached=True)
+        reply = _proxy_refused(error)
     except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
-        reply = Reply("retry", reason=f"cannot connect to {endpoint.base_url} ({_cause(error)})", unreached=True)
+        reply = Reply("retry", reason=f"cannot connect to {_first_hop(endpoint)} ({_cause(error)})", unreached=True)
     except TimeoutError:
         reply = Reply("retry", reason="time-out", lost=True)
     except aiohttp.ClientError as error:
         reply = Reply("retry", reason=f"connection broken ({type(error).__name__})", lost=True)
     return replace(reply, seconds=time.monotonic() - started)
+
+
+def _proxy_refused(error: aiohttp.ClientHttpProxyError) -> Reply:
+    said = f"the proxy answers {error.status}"
+    if error.status == 407:
+        return Reply("stop", reason=f"{said}: {STOP[407]}")
+    return Reply("retry", reason=f"{said} {_clean(error.message)}", unreached=True)
+
+
+def _first_hop(endpoint: Endpoint) -> str:
+    """What a connection is made to: the proxy, without its password, or the endpoint itself."""
+    found = proxy(endpoint.base_url)
+    return f"the proxy {yarl.URL(found).with_user(None)}" if found else endpoint.base_url
 
 
 def _cause(error: aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError) -> str:
@@ -217,8 +242,9 @@ def _read(response: aiohttp.ClientResponse, content: bytes, endpoint: Endpoint) 
     if status == 200:
         return _read_answer(content)
     said = f"{endpoint.base_url} answers {status}"
-    detail = _scrub(_message(content), endpoint)
-    if status == 429 and any(word in detail.lower() for word in QUOTA):
+    words = _scrub(_message(content), endpoint)
+    detail = words[:200]
+    if 400 <= status < 500 and any(word in words.lower() for word in QUOTA):
         return Reply("stop", reason=f"{said}: {STOP[402]} ({detail})")
     if status in STOP:
         return Reply("stop", reason=f"{said} for model {endpoint.model!r}: {STOP[status]} ({detail})")
@@ -226,40 +252,88 @@ def _read(response: aiohttp.ClientResponse, content: bytes, endpoint: Endpoint) 
         return Reply("retry", reason=f"HTTP {status}", retry_after=_retry_after(response), busy=status in {429, 503})
     if 300 <= status < 400:
         return Reply("stop", reason=f"{said} and points to {response.headers.get('location', 'nowhere')!r}: set base_url to that")
-    return Reply("reject", reason=f"HTTP {status}: {detail}")
+    if status in AT_FAULT:
+        return Reply("reject", reason=f"HTTP {status}: {detail}")
+    return Reply("stop", reason=f"{said}: check the URL (it usually ends in /v1) and the proxy ({detail})")
 
 
 def _read_answer(content: bytes) -> Reply:
+    """What a 200 brought; an answer that cannot be read may have been charged all the same."""
     try:
         data = json.loads(content)
-        choice = data["choices"][0]
-        text = choice["message"]["content"] or ""
-    except (ValueError, KeyError, IndexError, TypeError):
-        return Reply("retry", reason="status 200 without an answer in it")
-    usage, finish = _usage(data.get("usage") or {}), str(choice.get("finish_reason") or "")
+    except (ValueError, RecursionError):
+        paid = content.lstrip().startswith((b"{", b"data:"))
+        return Reply("retry", reason="status 200 without an answer in it", lost=paid)
+    usage = _usage(data.get("usage")) if isinstance(data, dict) else None
+    choice = _first_choice(data)
+    if choice is None:
+        return Reply("retry", reason="status 200 without an answer in it", usage=usage)
+    text, finish = _text(choice["message"].get("content")), _clean(str(choice.get("finish_reason") or ""))
+    reply = Reply("ok", text=text, finish=finish, usage=usage or Usage(), uncounted=usage is None)
     if finish == "content_filter":
-        return Reply("retry", reason="content filtered", finish=finish, usage=usage)
-    if not isinstance(text, str) or not text.strip():
-        return Reply("retry", reason="empty answer", finish=finish, usage=usage)
-    return Reply("ok", text=text, finish=finish, usage=usage)
+        return replace(reply, verdict="retry", text="", reason="content filtered")
+    if not text.strip():
+        return replace(reply, verdict="retry", text="", reason="empty answer")
+    return reply
 
 
-def _usage(data: Mapping[str, Any]) -> Usage:
+def _first_choice(data: Any) -> dict[str, Any] | None:
+    try:
+        choice = data["choices"][0]
+        return choice if isinstance(choice["message"], dict) else None
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _text(content: object) -> str:
+    """The text of a message; some endpoints send it in parts."""
+    if isinstance(content, list):
+        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    return _clean(content) if isinstance(content, str) else ""
+
+
+def _clean(text: str) -> str:
+    """Half a character, as JSON may hold, can be neither stored nor sent on."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _usage(data: object) -> Usage | None:
     """Cached tokens stand under another name with DeepSeek than with OpenAI, DashScope and vLLM."""
-    details = data.get("prompt_tokens_details") or {}
-    cached = data.get("prompt_cache_hit_tokens") or details.get("cached_tokens") or 0
-    return Usage(int(data.get("prompt_tokens") or 0), int(cached), int(data.get("completion_tokens") or 0))
+    if not isinstance(data, dict) or not data:
+        return None
+    details = data.get("prompt_tokens_details")
+    cached = _count(data.get("prompt_cache_hit_tokens")) or _count(
+        details.get("cached_tokens") if isinstance(details, dict) else 0
+    )
+    prompt = _count(data.get("prompt_tokens"))
+    return Usage(prompt, min(cached, prompt), _count(data.get("completion_tokens")))
+
+
+def _count(value: object) -> int:
+    """A number of tokens, whatever an endpoint puts there."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return 0
+    try:
+        number = max(min(value, MOST), 0) if isinstance(value, int) else float(value)
+    except ValueError:
+        return 0
+    return int(min(max(number, 0), MOST)) if math.isfinite(number) else 0
 
 
 def _message(content: bytes) -> str:
-    """The endpoint's own words on an error, in one short line."""
+    """The endpoint's own words on an error, in one line."""
     try:
         data = json.loads(content)
         error = data.get("error") or data
-        text = f"{error.get('code') or ''} {error.get('message') or ''}" if isinstance(error, dict) else str(error)
-    except (ValueError, AttributeError):
+        text = " ".join(_named(error)) if isinstance(error, dict) else str(error)
+    except (ValueError, AttributeError, RecursionError):
         text = content.decode(errors="replace")
-    return " ".join(text.split())[:200] or "no message"
+    return " ".join(_clean(text).split()) or "no message"
+
+
+def _named(error: Mapping[str, Any]) -> list[str]:
+    """Code, type and message, each said once."""
+    return list(dict.fromkeys(str(error[name]) for name in ("code", "type", "message") if error.get(name)))
 
 
 def _scrub(text: str, endpoint: Endpoint) -> str:
@@ -270,10 +344,11 @@ def _retry_after(response: aiohttp.ClientResponse) -> float:
     """Seconds to wait, from a number or a date; 0 where the endpoint names none."""
     value = response.headers.get("retry-after", "")
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
+        return seconds if math.isfinite(seconds) and seconds > 0 else 0.0
     except ValueError:
         pass
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
