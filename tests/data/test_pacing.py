@@ -91,3 +91,15 @@ def test_money_set_aside_is_not_promised_twice() -> None:
         return first and held, await waiting, await Purse(1.0, 0.95).reserve(0.1)
 
     assert asyncio.run(go()) == (True, True, False)
+
+
+def test_rounding_does_not_keep_anyone_waiting() -> None:
+    async def go() -> bool:
+        purse = Purse(1e9, 0.0)
+        for most in (0.1, 1e8 / 3, 0.7):
+            await purse.reserve(most)
+        for most in (1e8 / 3, 0.1, 0.7):
+            await purse.settle(most, 0.0)
+        return await asyncio.wait_for(purse.reserve(2e9), 2)
+
+    assert not asyncio.run(go())

@@ -11,11 +11,12 @@ Write-ahead log and full sync: what ``put`` has returned from survives a kill an
 
 import asyncio
 import fcntl
+import math
 import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
@@ -86,6 +87,7 @@ class Journal:
             raise self._explain(error) if isinstance(error, sqlite3.DatabaseError) else error from None
         self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
+        self._judged: dict[tuple[str, str], tuple[str, str]] = {}
 
     def _claim(self, owner: str) -> None:
         self._writer.execute("INSERT OR IGNORE INTO meta VALUES ('owner', ?), ('version', ?)", (owner, VERSION))
@@ -110,29 +112,35 @@ class Journal:
         except sqlite3.DatabaseError as error:
             raise self._explain(error) from None
         finally:
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
+            self._roll_back()
 
     def get(self, id: str, request: str) -> Entry | None:
         found = self._reader.execute(f"{SELECT} WHERE id = ? AND request = ?", (id, request)).fetchone()
         return Entry(*found) if found else None
 
     def unfinished(self) -> Iterator[Entry]:
-        """Rows to send, pending ones, then those that failed; a few at a time, an open read would keep the log from shrinking."""
+        """Rows to send, pending ones, then those that had failed before; a few at a time, an open read would keep the log from
+        shrinking."""
+        before = {PENDING: math.inf, FAILED: time.time()}
         for state in UNFINISHED:
             last = ("", "")
-            while found := self._page(state, last):
+            while found := self._page(state, last, "updated < ?", before[state]):
                 yield from found
                 last = (found[-1].id, found[-1].request)
 
-    def _page(self, state: str, after: tuple[str, str]) -> list[Entry]:
-        where = "WHERE current = 1 AND state = ? AND (id, request) > (?, ?) ORDER BY id, request LIMIT 200"
-        return [Entry(*found) for found in self._reader.execute(f"{SELECT} {where}", (state, *after)).fetchall()]
-
     def outdated(self, policy: str) -> list[Entry]:
-        """Some of the rows that other rules have decided from an answer that is still there."""
-        where = "WHERE current = 1 AND state IN (?, ?) AND reply != '' AND policy != ? LIMIT 500"
-        return [Entry(*found) for found in self._reader.execute(f"{SELECT} {where}", (ACCEPTED, REJECTED, policy)).fetchall()]
+        """The next rows that other rules have decided from an answer that is still there; none once all have been named."""
+        for state in (ACCEPTED, REJECTED):
+            after = self._judged.get((policy, state), ("", ""))
+            if found := self._page(state, after, "reply != '' AND policy != ?", policy):
+                self._judged[policy, state] = (found[-1].id, found[-1].request)
+                return found
+        self._judged.clear()
+        return []
+
+    def _page(self, state: str, after: tuple[str, str], also: str, value: str | float) -> list[Entry]:
+        where = f"WHERE current = 1 AND state = ? AND (id, request) > (?, ?) AND {also} ORDER BY id, request LIMIT 200"
+        return [Entry(*found) for found in self._reader.execute(f"{SELECT} {where}", (state, *after, value)).fetchall()]
 
     async def put(self, entry: Entry) -> None:
         """Return when the entry is on the disk."""
@@ -143,17 +151,22 @@ class Journal:
         await done
 
     async def _flush(self) -> None:
-        while self._waiting:
-            await asyncio.sleep(GATHER)
-            batch, self._waiting = self._waiting, []
-            try:
-                self._insert([entry for entry, _ in batch])
-                await asyncio.to_thread(self._commit)
-            except ValueError as error:
-                _settle(batch, error)
-            else:
-                _settle(batch, None)
-        self._flushing = None
+        try:
+            while self._waiting:
+                await asyncio.sleep(GATHER)
+                batch, self._waiting = self._waiting, []
+                _settle(batch, await self._sync([entry for entry, _ in batch]))
+        finally:
+            self._flushing = None
+
+    async def _sync(self, entries: list[Entry]) -> Exception | None:
+        try:
+            self._insert(entries)
+            await asyncio.to_thread(self._commit)
+        except Exception as error:  # whatever it is, those who wait in ``put`` must hear of it: nobody else awaits this task
+            self._roll_back()
+            return error
+        return None
 
     def write(self, entries: list[Entry]) -> None:
         """Write entries in one transaction, synced."""
@@ -167,6 +180,9 @@ class Journal:
             self._writer.executemany(f"INSERT OR REPLACE {INSERT}", [values(entry) for entry in entries])
         except sqlite3.DatabaseError as error:
             self._give_up(error)
+        except BaseException:  # a value SQLite cannot hold: an open transaction would refuse every later row
+            self._roll_back()
+            raise
 
     def _commit(self) -> None:
         self._execute("COMMIT")
@@ -178,9 +194,12 @@ class Journal:
             self._give_up(error)
 
     def _give_up(self, error: sqlite3.DatabaseError) -> NoReturn:
+        self._roll_back()
+        raise self._explain(error) from None
+
+    def _roll_back(self) -> None:
         if self._writer.in_transaction:
             self._writer.execute("ROLLBACK")
-        raise self._explain(error) from None
 
     def close(self) -> None:
         """What still waits for its sync is written first."""
@@ -200,12 +219,15 @@ class Journal:
 def _explained(path: Path, error: sqlite3.DatabaseError) -> ValueError:
     if "full" in str(error):
         return ValueError(f"{path}: the disk is full; free some space and run the same command again, finished rows are kept")
+    if "disk I/O error" in str(error):
+        why = "the disk is full, fails or limits the size of files"
+        return ValueError(f"{path}: {why} ({error}); mend that and run the same command again, finished rows are kept")
     return ValueError(f"{path}: {error}; if it is not a journal or is damaged, move it away to start a new one")
 
 
-def _settle(batch: list[tuple[Entry, asyncio.Future[None]]], error: ValueError | None) -> None:
+def _settle(batch: list[tuple[Entry, asyncio.Future[None]]], error: Exception | None) -> None:
     for _, done in batch:
-        if done.cancelled():
+        if done.done():
             continue
         if error:
             done.set_exception(error)
@@ -261,13 +283,11 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A reader for reports; raises ``ValueError`` where there is no journal yet, or where it cannot be read."""
     if not path.is_file():
         raise ValueError(f"{path}: no journal yet; `xinglin rewrite` writes it")
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
     try:
-        yield connection
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
+            yield connection
     except sqlite3.DatabaseError as error:
         raise _explained(path, error) from None
-    finally:
-        connection.close()
 
 
 def summary(connection: sqlite3.Connection, window: float = 60.0) -> Summary:

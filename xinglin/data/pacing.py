@@ -102,23 +102,22 @@ class Purse:
 
     def __init__(self, budget: float, spent: float) -> None:
         self.budget, self.spent, self.aside = budget, spent, 0.0
+        self._flying = 0  # reservations; sums of money round, so they do not tell whether one is left
         self._changed = asyncio.Condition()
 
     async def reserve(self, most: float) -> bool:
         """Set aside; waits while requests in flight may give something back. ``False``: the budget does not reach."""
-        if not self.budget:
-            self.aside += most
-            return True
         async with self._changed:
-            while self.spent + self.aside + most > self.budget:
-                if self.aside <= 1e-12:
+            while self.budget and self.spent + self.aside + most > self.budget:
+                if self._flying == 0:
                     return False
                 await self._changed.wait()
-            self.aside += most
+            self.aside, self._flying = self.aside + most, self._flying + 1
         return True
 
     async def settle(self, reserved: float, cost: float) -> None:
-        self.aside, self.spent = max(0.0, self.aside - reserved), self.spent + cost
+        self._flying -= 1
+        self.aside, self.spent = max(0.0, self.aside - reserved) if self._flying else 0.0, self.spent + cost
         if self.budget:
             async with self._changed:
                 self._changed.notify_all()
