@@ -143,8 +143,7 @@ def test_a_lasting_fault_ends_in_one_named_state(tmp_path: Path, fault: str, sta
             assert rejected["reason"].startswith(reason)
             assert len(records.load(folder / "records.jsonl")) == 1
     assert states(tmp_path) == {state: 1, "passed through": 1}
-    # Failed rows get one more round at the end of the run.
-    assert mock.endpoint.requests == requests * (2 if state == "failed" else 1)
+    assert mock.endpoint.requests == requests
 
 
 def test_a_cut_answer_is_asked_for_with_more_room(tmp_path: Path) -> None:
