@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from xinglin import choice, schema
 from xinglin.safety import contacts, faithfulness, lint, names, pii, prohibitions, spoken, terms, triage
 
 MODULES = (contacts, faithfulness, lint, names, pii, prohibitions, spoken, terms, triage)
@@ -62,6 +63,14 @@ def test_no_pattern_takes_long_where_a_few_characters_repeat(unit: str) -> None:
             started = time.process_time()
             pattern.search(head + unit * 24 + "吃")
             assert time.process_time() - started < 0.25, (head, unit, pattern.pattern[:80])
+
+
+@pytest.mark.parametrize("text", [" " * 3000 + "吃", "不" + " " * 3000 + "吃", "1." * 1500, "不" + "能" * 1500 + "吃"])
+def test_a_model_that_repeats_itself_is_read_quickly(text: str) -> None:
+    started = time.process_time()
+    schema.check(text)
+    choice.extract_choice(text, "ABCD")
+    assert time.process_time() - started < 0.5
 
 
 def test_long_texts_of_few_words_are_read_quickly() -> None:

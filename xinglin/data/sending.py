@@ -254,7 +254,7 @@ async def _all(workers: list[asyncio.Task[None]]) -> None:
 def _unknown(reply: llm.Reply) -> bool:
     """Whether nobody says what the request cost: the answer got lost, or came without counts."""
     counted = reply.usage is not None and reply.usage.prompt + reply.usage.completion > 0
-    return reply.lost or (reply.verdict == "ok" and not counted)
+    return reply.lost or reply.uncounted or (reply.verdict == "ok" and not counted)
 
 
 def _booked(entry: Entry, usage: llm.Usage, price: float, lost: float, reply: llm.Reply) -> Entry:
